@@ -326,7 +326,7 @@ impl Exchange {
         Receipt { position, subscriptions, is_new: true }
     }
 
-    fn deliver_presence(
+    pub(crate) fn deliver_presence(
         &mut self,
         delivery: Option<crate::exchange::Delivery<Arc<PresenceEvent>>>,
         inboxes: &mut impl Inboxes,

@@ -17,7 +17,7 @@
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
 //! * [`channels`]: a client of the protocol of channels;
-//! * [`redis`]: a Redis server;
+//! * [`redis`], [`cluster`]: a Redis server, and nodes that use it;
 //! * [`forwarder`]: adds a user to the requests of clients that cannot;
 //! * [`browser`]: Chromium without a window;
 //! * [`chain`]: all of them together;
@@ -39,6 +39,8 @@ pub mod postern;
 pub mod scripted_identity;
 
 pub mod backend;
+
+pub mod cluster;
 pub mod redis;
 
 pub mod browser;

@@ -1,54 +1,10 @@
 //! Channels over several nodes by Redis: `postern` and `postern-smol` as nodes of one cluster, each in both roles.
 
 use postern_tests::channels::{Client, handshake};
-use postern_tests::postern::{Postern, Runtime};
+use postern_tests::cluster::{PAIRS, next_publication, node, publish, recover};
+use postern_tests::postern::Runtime;
 use postern_tests::redis::Redis;
 use serde_json::{Value, json};
-
-const NAMESPACES: &str = r#"
-[without_namespace]
-allow_subscribe_for_client = true
-allow_publish_for_subscriber = true
-allow_history_for_subscriber = true
-history_size = 10
-history_ttl = "5m"
-force_recovery = true
-
-[namespaces.live]
-allow_subscribe_for_client = true
-allow_publish_for_client = true
-"#;
-
-/// The runtimes of two nodes.
-const PAIRS: [[Runtime; 2]; 2] = [[Runtime::Mio, Runtime::Smol], [Runtime::Smol, Runtime::Mio]];
-
-fn node(runtime: Runtime, redis: &Redis, settings: &[(&str, &str)]) -> Postern {
-    let url = redis.url();
-    let engine = [("POSTERN_ENGINE", "redis"), ("POSTERN_REDIS_URL", url.as_str())];
-    let postern =
-        Postern::with(runtime, &[&engine[..], settings].concat()).channels(NAMESPACES).control().start();
-    postern.wait_for("channels are connected with Redis");
-    postern
-}
-
-/// Publishes by the server API, and returns the result.
-#[track_caller]
-fn publish(postern: &Postern, body: &Value) -> Value {
-    let response = postern.post("/api/publish", body).json();
-    assert!(response["result"].is_object(), "{response}");
-    response["result"].clone()
-}
-
-#[track_caller]
-fn next_publication(client: &mut Client) -> Value {
-    let push = client.next();
-    assert!(push["push"]["pub"].is_object(), "{push}");
-    push["push"]["pub"].clone()
-}
-
-fn recover(channel: &str, since: u64, epoch: &Value) -> Value {
-    json!({ "id": 2, "subscribe": { "channel": channel, "recover": true, "offset": since, "epoch": epoch } })
-}
 
 #[test]
 fn a_publication_reaches_the_subscribers_of_all_nodes_in_order() {
@@ -173,5 +129,43 @@ fn a_client_that_closes_or_unsubscribes_leaves_nothing_behind() {
         // A new subscriber finds the stream.
         let (mut jane, _) = Client::connect_with(handshake(&postern, "7", "Jane Roe"), json!({}));
         assert_eq!(jane.subscribe("news")["offset"], 1);
+    }
+}
+
+#[test]
+fn a_backend_reaches_the_clients_of_all_nodes() {
+    for runtimes in PAIRS {
+        let redis = Redis::start();
+        let [first, second] = runtimes.map(|runtime| node(runtime, &redis, &[]));
+        let clients = || {
+            [&first, &second].map(|postern| {
+                let mut client = Client::connect(postern, "7", "Jane Roe");
+                client.subscribe("live:1");
+                client
+            })
+        };
+        let mut both = clients();
+        let call = |method: &str, body: Value| {
+            second.post(&format!("/api/{method}"), &body).json()["result"].clone()
+        };
+        let all = |name: &str| json!({ name: 2, "nodes": 2, "silent_nodes": 0 });
+        assert_eq!(call("subscribe", json!({ "user": "7", "channel": "live:2" })), all("subscribed"));
+        both.iter_mut().for_each(|client| assert_eq!(client.next()["push"]["channel"], "live:2"));
+        publish(&first, &json!({ "channel": "live:2", "data": 1 }));
+        both.iter_mut().for_each(|client| assert_eq!(next_publication(client)["data"], 1));
+        assert_eq!(call("unsubscribe", json!({ "user": "7", "channel": "live:1" })), all("unsubscribed"));
+        both.iter_mut().for_each(|client| assert_eq!(client.next()["push"]["unsubscribe"]["code"], 2000));
+        let in_an_hour = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
+        let refresh = json!({ "user": "7", "expire_at": in_an_hour.as_secs() + 3600 });
+        assert_eq!(call("refresh", refresh), all("refreshed"));
+        both.iter_mut().for_each(|client| assert!(client.next()["push"]["refresh"].is_object()));
+        assert_eq!(call("disconnect", json!({ "user": "7" })), all("disconnected"));
+        both.iter_mut().for_each(|client| assert_eq!(client.open.close_code(), 3503));
+        let mut both = clients();
+        assert_eq!(call("revoke", json!({ "user": "7" })), all("revoked"));
+        both.iter_mut().for_each(|client| assert_eq!(client.open.close_code(), 3503));
+        // It holds for new connections, too.
+        let refused = handshake(&first, "7", "Jane Roe").refused();
+        assert_eq!(refused.status, 403, "{refused:?}");
     }
 }

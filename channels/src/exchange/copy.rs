@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::log::Log;
-use super::{CatchUp, Exchange, HistoryOptions, MissedEvent, Recovery, WorkerId, Workers};
+use super::{CatchUp, Exchange, HistoryOptions, MissedEvent, PresenceChange, Recovery, WorkerId, Workers};
 use crate::engine::{ChannelEvent, ClientRef, Inboxes};
 use crate::namespaces::options::RecoveryMode;
-use crate::publication::{Position, Publication};
+use crate::publication::{ClientId, ClientInfo, Position, Publication};
 
 /// The place of a publication that has arrived from the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +143,24 @@ impl Exchange {
         let Some(slot) = self.find(&publication.channel) else { return };
         let (workers, _) = self.audience(slot, MissedEvent::Publication(None));
         self.send(workers, publication, excluded, inboxes);
+    }
+
+    /// Returns a client that is present in a channel.
+    pub(crate) fn present(&self, channel: &str, client: ClientId) -> Option<Arc<ClientInfo>> {
+        self.get(channel)?.presence.as_ref()?.get(client).cloned()
+    }
+
+    /// Delivers a join or a leave at another node.
+    pub(crate) fn deliver_remote_presence(
+        &mut self,
+        channel: &str,
+        info: Arc<ClientInfo>,
+        change: PresenceChange,
+        inboxes: &mut impl Inboxes,
+    ) {
+        let Some(slot) = self.find(channel) else { return };
+        let delivery = self.announce(slot, info, change);
+        self.deliver_presence(delivery, inboxes);
     }
 
     /// Counts a publication that the engine has accepted.

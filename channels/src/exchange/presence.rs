@@ -37,6 +37,11 @@ impl Presence {
         Some(removed)
     }
 
+    /// Returns what is known about a client.
+    pub(super) fn get(&self, client: ClientId) -> Option<&Arc<ClientInfo>> {
+        self.clients.get(&client)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.clients.is_empty()
     }

@@ -1,9 +1,10 @@
 //! The commands of a node to Redis, their replies and failures, as plain data. A driver encodes them; a model executes them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::exchange::{HistoryOptions, Version};
-use crate::publication::{Epoch, Position};
+use crate::publication::{ClientId, Epoch, Position};
 
 /// The name of a Pub/Sub channel, without the prefix of the setting.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +73,36 @@ pub enum Command {
     Publish(Box<PublishCommand>),
     /// Reads the position of a channel and a part of its stream, by a script.
     Read(Box<ReadCommand>),
+    /// Adds a revocation to the stream of revocations.
+    AddRevocation(Arc<[u8]>),
+    /// Reads the revocations of all nodes.
+    ReadRevocations {
+        /// The id of the entry that they follow. Empty: all.
+        after: Box<str>,
+    },
+    /// Renews a lease, by a script.
+    RenewLease {
+        /// The lease.
+        lease: u64,
+        /// The time for which it holds.
+        time: Duration,
+    },
+    /// Removes a part of the entries of a lease, by a script.
+    Reap {
+        /// The lease.
+        lease: u64,
+        /// Whether the subscribers of the channels learn that the clients have left.
+        is_announced: bool,
+    },
+    /// Writes clients that are present in a channel, by a script.
+    AddPresence(Box<AddPresence>),
+    /// Removes a client that was present in a channel, by a script.
+    RemovePresence(Box<RemovePresence>),
+    /// Reads the clients that are present in a channel.
+    ReadPresence {
+        /// The channel.
+        channel: Arc<str>,
+    },
     /// Removes the entries of a channel's stream. Its position stays.
     Clear {
         /// The channel.
@@ -90,6 +121,13 @@ impl Command {
             | Command::Send { .. }
             | Command::Publish(_)
             | Command::Read(_)
+            | Command::AddRevocation(_)
+            | Command::ReadRevocations { .. }
+            | Command::RenewLease { .. }
+            | Command::Reap { .. }
+            | Command::AddPresence(_)
+            | Command::RemovePresence(_)
+            | Command::ReadPresence { .. }
             | Command::Clear { .. } => Place::Commands,
         }
     }
@@ -101,7 +139,17 @@ impl Command {
             Command::Send { message, .. } => message.len(),
             Command::Read(_) => size_of::<ReadCommand>(),
             Command::Subscribe(topics) | Command::Unsubscribe(topics) => topics.len() * 64,
-            Command::Role | Command::Replication | Command::LoadScripts | Command::Clear { .. } => 0,
+            Command::AddRevocation(revocation) => revocation.len(),
+            Command::Role
+            | Command::Replication
+            | Command::LoadScripts
+            | Command::ReadRevocations { .. }
+            | Command::RenewLease { .. }
+            | Command::Reap { .. }
+            | Command::ReadPresence { .. }
+            | Command::Clear { .. } => 0,
+            Command::AddPresence(add) => add.clients.iter().map(|(_, info)| 64 + info.len()).sum(),
+            Command::RemovePresence(remove) => size_of::<RemovePresence>() + remove.leave.len(),
         };
         size_of::<Command>() + more
     }
@@ -147,6 +195,34 @@ pub struct ReadCommand {
     pub stream: StreamState,
 }
 
+/// Clients that are present in a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddPresence {
+    /// The channel.
+    pub channel: Arc<str>,
+    /// The lease that the entries belong to.
+    pub lease: u64,
+    /// The clients, encoded.
+    pub clients: Vec<(ClientId, Arc<[u8]>)>,
+    /// The message to the subscribers of the channel. `None`: they know the clients.
+    pub join: Option<Arc<[u8]>>,
+}
+
+/// A client that is not present in a channel any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovePresence {
+    /// The channel.
+    pub channel: Arc<str>,
+    /// The lease that its entry belongs to.
+    pub lease: u64,
+    /// The client.
+    pub client: ClientId,
+    /// Whether it was the last one of the lease in the channel.
+    pub is_last: bool,
+    /// The message to the subscribers of the channel.
+    pub leave: Arc<[u8]>,
+}
+
 /// A range of the entries of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
@@ -173,6 +249,27 @@ impl Range {
 pub enum Reply {
     /// It was executed.
     Done,
+    /// A message was sent.
+    Sent {
+        /// The number of connections of this server that get it.
+        receivers: usize,
+    },
+    /// The revocations of all nodes, with the ids of their entries.
+    Revocations(Vec<(Box<str>, Vec<u8>)>),
+    /// A lease was renewed.
+    Lease {
+        /// Whether the server has known it.
+        was_known: bool,
+        /// Leases that have expired.
+        expired: Vec<u64>,
+    },
+    /// Entries of a lease were removed.
+    Reaped {
+        /// Whether none is left.
+        is_done: bool,
+    },
+    /// The clients that are present in a channel, encoded.
+    Presence(Vec<Vec<u8>>),
     /// The role of the server.
     Role {
         /// Whether it is a master.

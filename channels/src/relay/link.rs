@@ -70,8 +70,8 @@ pub(super) enum LinkEvent {
 pub struct LinkStats {
     /// Whether all subscriptions are confirmed.
     pub is_live: bool,
-    /// Lost connections and failed attempts.
-    pub failures: u64,
+    /// Lost connections and failed attempts, in the order of [`Cause::ALL`].
+    pub failures: [u64; Cause::ALL.len()],
     /// Connections that were opened.
     pub connections: u64,
     /// Probes that have not arrived.
@@ -517,7 +517,9 @@ impl Link {
         self.actions.retain(|action| matches!(action, Action::Close(_)));
         self.actions.push_back(Action::Close(self.attempt));
         self.failed = self.failed.saturating_add(1);
-        self.stats.failures += 1;
+        if let Some(count) = self.stats.failures.get_mut(failure.cause as usize) {
+            *count += 1;
+        }
         self.sent.clear();
         self.deadlines.clear();
         self.held = None;

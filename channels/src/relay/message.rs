@@ -61,6 +61,19 @@ pub(super) fn decode(channel: &Arc<str>, position: Option<Position>, bytes: &[u8
     Some(Body { node, number, publication })
 }
 
+/// Encodes a client.
+pub(super) fn encode_info(info: &ClientInfo) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    put_info(&mut out, info);
+    out
+}
+
+/// Decodes a client.
+pub(super) fn decode_info(bytes: &[u8]) -> Option<ClientInfo> {
+    let mut reader = Reader(bytes);
+    reader.info().filter(|_| reader.0.is_empty())
+}
+
 /// Splits a message of a channel into the position, which the script has written, and the encoded publication.
 pub(super) fn split(message: &[u8]) -> Option<(Option<Position>, &[u8])> {
     let colon = message.iter().take(MOST_PREFIX).position(|&byte| byte == b':')?;

@@ -14,11 +14,14 @@
 //! Like the rest of this crate, a relay has no socket and no clock. [`Link`] decides about the connections.
 //!
 //! * [`link`]: the connections; [`command`]: commands and replies; [`scripts`]: the scripts of Redis.
+//! * `control`: commands to the clients of all nodes; `presence`: the presence on all nodes.
 //! * `message`: the encoding of publications; `publishing`: publications of this node; `streams`: the copies of streams.
 
 pub mod command;
+mod control;
 pub mod link;
 mod message;
+mod presence;
 mod publishing;
 pub mod scripts;
 mod streams;
@@ -30,14 +33,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::command::{Command, Failure, Reply, StreamState, Topic};
+use self::control::Control;
 use self::link::{Action, Attempt, Link, LinkConfig, LinkEvent, LinkStats, Ticket};
+use self::presence::Leases;
 use self::publishing::Own;
 use self::streams::{Phase, Stream};
 use crate::engine::{Answer, ChannelEvent, ClientRef, Inboxes, Operation, Request};
 use crate::exchange::{Exchange, History, HistoryError, HistoryOptions, HistoryQuery, Publish, WorkerId};
 use crate::hash::Seeded;
-use crate::publication::{Epoch, Position};
+use crate::publication::{ClientInfo, Epoch, Position};
 use crate::random::Random;
+
+pub use self::control::{CommandId, PAGE};
 
 /// The behaviour of a [`Relay`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,8 +103,17 @@ pub enum ServerOperation {
     Publish(Box<Publish>),
     /// Asks for publications of the past.
     History(Arc<str>, HistoryQuery, HistoryOptions),
+    /// Asks for the clients that are present.
+    Presence(Arc<str>),
     /// Removes the publications of a channel's history.
     RemoveHistory(Arc<str>),
+    /// Lets all other nodes perform a command to their clients.
+    Command {
+        /// The command, as [`RelayEvent::Command`] returns it there.
+        command: Arc<[u8]>,
+        /// The revocation that the command consists of, if it is one.
+        revocation: Option<Arc<[u8]>>,
+    },
 }
 
 /// The answer to a [`ServerRequest`].
@@ -112,8 +128,19 @@ pub enum ServerAnswer {
     },
     /// Publications of the past.
     History(Result<History, HistoryError>),
+    /// The clients that are present.
+    Presence(Vec<Arc<ClientInfo>>),
     /// It is done.
     Done,
+    /// Other nodes have performed the command.
+    Command {
+        /// The number of connections that were affected there.
+        affected: usize,
+        /// The number of other nodes.
+        nodes: usize,
+        /// The number of nodes without an answer.
+        silent: usize,
+    },
     /// It was not performed, or its result is unknown.
     Unavailable(Failure),
 }
@@ -123,6 +150,10 @@ pub enum ServerAnswer {
 pub enum RelayEvent {
     /// Answer a request of the server API.
     Answer(u64, ServerAnswer),
+    /// Perform a command of another node, and then call [`Relay::handle_performed`].
+    Command(CommandId, Box<[u8]>),
+    /// Revoke credentials. Some may be revoked already.
+    Revocations(Vec<Vec<u8>>),
     /// The engine is connected, and all subscriptions exist: log it.
     Live,
     /// The engine cannot be reached: log it.
@@ -168,6 +199,8 @@ pub struct Relay {
     echoes: VecDeque<(Instant, u64)>,
     /// Clients that are closed as soon as their requests have answers.
     closes: Vec<(WorkerId, Request)>,
+    control: Control,
+    leases: Leases,
     /// Streams that must be read.
     due: VecDeque<Arc<str>>,
     /// Reads without a reply.
@@ -204,6 +237,18 @@ enum Call {
     History(Asker, Arc<str>, HistoryQuery),
     /// The removal of a history.
     Clear(u64),
+    /// The command with this number.
+    Command(u64),
+    /// The clients that are present, or only their number.
+    Presence(Asker, Arc<str>, bool),
+    /// The renewal of a lease.
+    Lease(u64),
+    /// The removal of the entries of a lease, and whether it is announced.
+    Reap(u64, bool),
+    /// A revocation.
+    Revocation,
+    /// The revocations of all nodes.
+    Revocations,
 }
 
 /// The recipient of an answer.
@@ -244,6 +289,8 @@ impl Relay {
             last: 0,
             echoes: VecDeque::new(),
             closes: Vec::new(),
+            control: Control::default(),
+            leases: Leases::default(),
             due: VecDeque::new(),
             reads: 0,
             rate: Rate { tokens: f64::from(config.recover_rate), at: now },
@@ -290,7 +337,8 @@ impl Relay {
         let echo = self.echoes.front().map(|&(at, _)| at);
         let queues = [&self.patience, &self.vacancies, &self.checks].into_iter().filter_map(first);
         let rate = self.is_rate_limited().then(|| self.rate.at + RATE_STEP);
-        self.link.poll_timeout().into_iter().chain(echo).chain(queues).chain(rate).min()
+        let control = self.control.poll_timeout().into_iter().chain(self.leases.poll_timeout());
+        self.link.poll_timeout().into_iter().chain(echo).chain(queues).chain(rate).chain(control).min()
     }
 
     /// Handles a request of a worker. Its answer may follow later.
@@ -330,7 +378,9 @@ impl Relay {
         match Topic::parse(topic) {
             Some(Topic::Channel(channel)) => self.handle_channel_message(&channel, message, now, local),
             Some(Topic::Node(_)) if message == link::PROBE => {}
-            Some(Topic::Node(_) | Topic::Control) | None => self.stats.foreign_messages += 1,
+            Some(Topic::Node(_)) => self.handle_node_message(message),
+            Some(Topic::Control) => self.handle_control_message(message),
+            None => self.stats.foreign_messages += 1,
         }
     }
 
@@ -350,6 +400,8 @@ impl Relay {
         while let Some(channel) = take_due(&mut self.checks, now) {
             self.check(channel, now);
         }
+        self.handle_control_timeout(now);
+        self.handle_lease_timeout(now);
         self.send_reads(now, local);
     }
 
@@ -357,7 +409,12 @@ impl Relay {
     pub fn handle_events(&mut self, now: Instant, local: &mut impl Local) {
         while let Some(event) = self.link.poll_event() {
             match event {
-                LinkEvent::Up => self.end_start(now, local),
+                LinkEvent::Up => {
+                    self.begin_lease(now);
+                    self.read_revocations(now);
+                    self.save_revocation(now);
+                    self.end_start(now, local);
+                }
                 LinkEvent::Down(failure) => self.handle_down(failure, now, local),
                 LinkEvent::Subscribed(Topic::Channel(channel)) => {
                     self.handle_subscribed(&channel, now, local)
@@ -368,6 +425,7 @@ impl Relay {
             }
         }
         self.send_reads(now, local);
+        self.write_presence(now, local);
     }
 
     /// Executes what has waited for the first attempt to connect.
@@ -382,6 +440,7 @@ impl Relay {
 
     fn handle_down(&mut self, failure: Failure, now: Instant, local: &mut impl Local) {
         self.events.push_back(RelayEvent::Down(failure.clone()));
+        self.leases.handle_down();
         self.reads = 0;
         self.due.clear();
         let mut calls: Vec<(Ticket, Call)> = self.calls.drain().collect();
@@ -424,6 +483,19 @@ impl Relay {
                 self.answer_history(&asker, result, local);
                 self.end_closes(local);
             }
+            (Call::Presence(asker, _, wants_stats), Reply::Presence(entries)) => {
+                self.handle_presence(&asker, wants_stats, &entries, local);
+                self.end_closes(local);
+            }
+            (Call::Lease(lease), Reply::Lease { was_known, expired }) => {
+                self.handle_lease(lease, was_known, expired, now);
+            }
+            (Call::Reap(lease, is_announced), Reply::Reaped { is_done }) => {
+                self.handle_reaped(lease, is_announced, is_done, now);
+            }
+            (Call::Command(number), Reply::Sent { receivers }) => self.handle_sent(number, receivers),
+            (Call::Revocation, Reply::Done) => self.handle_saved(now),
+            (Call::Revocations, Reply::Revocations(read)) => self.handle_revocations(read, now),
             (Call::Clear(token), _) => {
                 self.events.push_back(RelayEvent::Answer(token, ServerAnswer::Done));
             }
@@ -444,6 +516,13 @@ impl Relay {
             }
             Call::History(asker, ..) => {
                 self.refuse(&asker, failure, local);
+                self.end_closes(local);
+            }
+            Call::Command(number) => self.fail_command(number, failure),
+            // They are repeated.
+            Call::Revocation | Call::Revocations | Call::Lease(_) | Call::Reap(..) => {}
+            Call::Presence(asker, channel, wants_stats) => {
+                self.answer_presence_here(&asker, &channel, wants_stats, local);
                 self.end_closes(local);
             }
             Call::Clear(token) => {
@@ -483,15 +562,18 @@ impl Relay {
             }
             Operation::Unsubscribe { .. } => {
                 let channel = request.channel.clone();
-                execute(worker, request, now, local);
+                self.execute_with_presence(worker, request, now, local);
                 self.note_vacancy(&channel, now, local);
             }
             Operation::Close if self.has_unanswered(worker, request.client) => {
                 self.closes.push((worker, request));
             }
-            Operation::Presence | Operation::PresenceStats | Operation::Close => {
-                execute(worker, request, now, local);
+            Operation::Presence | Operation::PresenceStats => {
+                let wants_stats = matches!(request.operation, Operation::PresenceStats);
+                let asker = Asker::of(worker, &request);
+                self.read_presence(asker, &request.channel, wants_stats, now, local);
             }
+            Operation::Close => execute(worker, request, now, local),
         }
         None
     }
@@ -504,6 +586,12 @@ impl Relay {
             }
             ServerOperation::History(channel, query, options) => {
                 self.read_history(Asker::Server(token), &channel, query, options, now, local);
+            }
+            ServerOperation::Presence(channel) => {
+                self.read_presence(Asker::Server(token), &channel, false, now, local);
+            }
+            ServerOperation::Command { command, revocation } => {
+                self.command(token, &command, revocation, now);
             }
             ServerOperation::RemoveHistory(channel) => {
                 local.with(&channel, |exchange, _| exchange.clear_copy(&channel));
@@ -528,7 +616,9 @@ impl Relay {
             })
         };
         self.own.values().any(|own| is_of(&own.asker))
-            || self.calls.values().any(|call| matches!(call, Call::History(asker, ..) if is_of(asker)))
+            || self.calls.values().any(
+                |call| matches!(call, Call::History(asker, ..) | Call::Presence(asker, ..) if is_of(asker)),
+            )
             || self.busy.iter().any(has_parked)
     }
 

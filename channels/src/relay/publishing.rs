@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::command::{Command, Failure, PublishCommand, PublishResult};
 use super::{Asker, Call, Local, Phase, Relay, RelayEvent, ServerAnswer, WhenDown, answer, message};
-use crate::engine::{Answer, ClientRef, Operation, Request};
+use crate::engine::{Answer, ClientRef, Operation, Receipt, Request};
 use crate::exchange::{Publish, WorkerId};
 use crate::publication::{Position, Publication};
 
@@ -80,7 +80,7 @@ impl Relay {
         local: &mut impl Local,
     ) {
         let channel = publish.channel.clone();
-        let (position, subscriptions) =
+        let Receipt { position, subscriptions, .. } =
             local.with(&channel, |exchange, inboxes| exchange.publish_to(publish, excluded, now, inboxes));
         self.answer_published(asker, position, subscriptions, local);
     }

@@ -6,6 +6,10 @@
 //!   `w`.
 //! * `s:{c}`, a stream: the id of an entry is its offset, its field `d` the encoded publication.
 //! * `i:{c}:KEY`, a string: the result of the publication with this idempotency key.
+//! * `p:{c}`, a hash: the clients that are present, by `LEASE/CLIENT`.
+//!
+//! A lease is 16 hexadecimal digits. `leases` is a sorted set, `pk:LEASE` the set of the channels in which a lease has clients. `rv` is the
+//! stream of revocations.
 
 /// Publishes. `KEYS`: hash, stream, idempotency key (the hash if there is none). `ARGV`: name for `PUBLISH`, body, size (0: no
 /// history), time of the stream, time of the hash, time of the idempotency key (0: none), new epoch, history of replication, version
@@ -76,3 +80,61 @@ if ARGV[6] ~= '0' then
 end
 return {e, s, entries}
 ";
+
+/// Renews a lease. `KEYS`: the sorted set of leases, by the times at which they expire. `ARGV`: lease, milliseconds.
+///
+/// Returns whether the lease was unknown, and leases that have expired.
+pub const RENEW_LEASE: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local added = redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
+return {added, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 10)}
+";
+
+/// Removes the entries of a lease in some channels. `KEYS`: the sorted set of leases, the set of the lease's channels. `ARGV`: lease, 1
+/// to do it only if the lease has expired and to announce that the clients have left, prefix.
+///
+/// Returns 1 if nothing is left.
+pub const REAP: &str = r"
+if ARGV[2] == '1' then
+  local time = redis.call('TIME')
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+  if score and tonumber(score) > time[1] * 1000 + math.floor(time[2] / 1000) then return 1 end
+end
+for _, channel in ipairs(redis.call('SRANDMEMBER', KEYS[2], 20)) do
+  local key = ARGV[3] .. 'p:{' .. channel .. '}'
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 17) == ARGV[1] .. '/' then
+      local info = redis.call('HGET', key, field)
+      redis.call('HDEL', key, field)
+      if ARGV[2] == '1' then
+        redis.call('PUBLISH', ARGV[3] .. 'ch:{' .. channel .. '}', '~0000000000000000:' .. info)
+      end
+    end
+  end
+  redis.call('SREM', KEYS[2], channel)
+end
+if redis.call('SCARD', KEYS[2]) > 0 then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+return 1
+";
+
+/// Writes clients. `KEYS`: the hash of the channel's clients, the set of the lease's channels. `ARGV`: channel, name for `PUBLISH`,
+/// message (empty: none), then fields and values.
+pub const ADD_PRESENCE: &str = r"
+for index = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[index], ARGV[index + 1]) end
+redis.call('SADD', KEYS[2], ARGV[1])
+if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+return 1
+";
+
+/// Removes a client. `KEYS`: as for [`ADD_PRESENCE`]. `ARGV`: channel, name for `PUBLISH`, message, field, 1 if the lease has no other
+/// client in the channel.
+pub const REMOVE_PRESENCE: &str = r"
+if redis.call('HDEL', KEYS[1], ARGV[4]) == 1 then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+if ARGV[5] == '1' then redis.call('SREM', KEYS[2], ARGV[1]) end
+return 1
+";
+
+/// All scripts.
+pub const ALL: [&str; 6] = [PUBLISH, READ, RENEW_LEASE, REAP, ADD_PRESENCE, REMOVE_PRESENCE];

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::command::{Command, Entry, Range, ReadCommand, Topic};
 use super::link::Ticket;
-use super::{Asker, Call, Local, Relay, RelayEvent, ServerAnswer, WhenDown, answer, execute, message};
+use super::{Asker, Call, Local, Relay, RelayEvent, ServerAnswer, WhenDown, answer, message};
 use crate::engine::{Answer, Operation, Request};
 use crate::exchange::{Arrival, History, HistoryError, HistoryOptions, HistoryQuery, WorkerId};
 use crate::publication::{Position, Publication};
@@ -121,7 +121,7 @@ impl Relay {
                 return Some(request);
             }
         }
-        execute(worker, request, now, local);
+        self.execute_with_presence(worker, request, now, local);
         None
     }
 
@@ -152,7 +152,7 @@ impl Relay {
             // It has a position when the engine is back. The subscriber then learns that it may have missed publications.
             (*history, *recovery) = (None, None);
         }
-        execute(worker, request, now, local);
+        self.execute_with_presence(worker, request, now, local);
     }
 
     /// Keeps a request until its channel is ready.
@@ -405,6 +405,9 @@ impl Relay {
         now: Instant,
         local: &mut impl Local,
     ) {
+        if self.handle_presence_message(channel, message, local) {
+            return;
+        }
         let Some(stream) = self.streams.get_mut(channel) else { return };
         let decoded =
             message::split(message).and_then(|(position, body)| message::decode(channel, position, body));

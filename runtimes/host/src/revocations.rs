@@ -158,6 +158,17 @@ impl RevocationTable {
         }
     }
 
+    /// Adds entries of other nodes, and ends their connections in this process. Known ones have no effect.
+    pub(crate) fn add_remote(&self, lines: &[Vec<u8>]) {
+        for line in lines {
+            let entry = str::from_utf8(line).ok().and_then(Entry::parse);
+            let Some(entry) = entry.filter(|entry| unix_time() < entry.until) else { continue };
+            if self.add(&entry).is_ok() {
+                self.node.revoke(&entry.revocation);
+            }
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, State> {
         // No code that holds the lock panics while the state is inconsistent.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
@@ -224,6 +235,19 @@ impl Entry {
         let [user, session, token_id] =
             [user, session, token_id].map(|text| text.as_deref().unwrap_or_default());
         writeln!(out, "{}\t{time}\t{user}\t{session}\t{token_id}", self.until)
+    }
+
+    /// Returns the entry as a line, without its end.
+    pub(crate) fn to_line(&self) -> String {
+        let mut line = Vec::new();
+        // Writing to a vector does not fail.
+        let _ = self.write(&mut line);
+        String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned()
+    }
+
+    /// Parses a line that [`to_line`](Entry::to_line) has returned in another process.
+    pub(crate) fn from_line(line: &str) -> Option<Entry> {
+        Entry::parse(line)
     }
 
     /// Parses a line.

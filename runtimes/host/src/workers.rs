@@ -4,8 +4,9 @@
 //! two of its turns, and receives the reply over a channel. Messages have no additional cost, and a stuck worker is
 //! detected because it does not reply.
 
+use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use postern_channels::Counts;
@@ -131,6 +132,57 @@ impl Command {
                 commands.iter().map(|command| command.perform(worker, recorder, now, socket)).collect(),
             ),
         }
+    }
+}
+
+/// A command of another node, which each worker performs.
+pub(crate) struct RemoteCommand {
+    command: Command,
+    progress: Mutex<Progress>,
+    /// Called with the number of connections that were affected, after the last worker.
+    done: Box<dyn Fn(usize) + Send + Sync>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    /// The workers that have yet to perform it.
+    missing: usize,
+    affected: usize,
+}
+
+impl RemoteCommand {
+    /// Creates a command for this many workers.
+    pub(crate) fn new(
+        command: Command,
+        workers: usize,
+        done: impl Fn(usize) + Send + Sync + 'static,
+    ) -> RemoteCommand {
+        let progress = Mutex::new(Progress { missing: workers, affected: 0 });
+        RemoteCommand { command, progress, done: Box::new(done) }
+    }
+
+    /// Performs the command on the thread of a worker.
+    pub(crate) fn perform(&self, worker: &mut Worker, recorder: &LogAndCounters, now: Instant) {
+        let count = match self.command.perform(worker, recorder, now, &|_| None) {
+            WorkerReply::Affected(count) => count,
+            WorkerReply::Alive
+            | WorkerReply::Load(_)
+            | WorkerReply::Snapshot(_)
+            | WorkerReply::Connections(_)
+            | WorkerReply::Batch(_) => 0,
+        };
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.missing = progress.missing.saturating_sub(1);
+        progress.affected += count;
+        if progress.missing == 0 {
+            (self.done)(progress.affected);
+        }
+    }
+}
+
+impl fmt::Debug for RemoteCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteCommand").field("command", &self.command).finish_non_exhaustive()
     }
 }
 

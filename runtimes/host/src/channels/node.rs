@@ -15,7 +15,7 @@ use postern_channels::exchange::{Exchange, ExchangeConfig, Publish, WorkerId};
 use postern_channels::hooks::HookRequest;
 use postern_channels::inbox::{Added, Inbox, Taken};
 use postern_channels::relay::{
-    ServerAnswer, ServerOperation,
+    RelayStats, ServerAnswer, ServerOperation,
     command::{Cause, Failure},
 };
 use postern_core::handshake::Revocation;
@@ -24,6 +24,7 @@ use smol::channel::Receiver;
 
 use crate::engine::Engine;
 use crate::hooks::Hooks;
+use crate::workers::{Command, RemoteCommand};
 
 /// The channels of a process. Each channel belongs to one shard, by the hash of its name. The lock of a shard is held while a
 /// request is executed and its events are put into inboxes, so they have the order of the requests in all of them.
@@ -45,6 +46,8 @@ pub(crate) struct NodeStats {
     pub(crate) channels: ExchangeStats,
     /// The memory of the events that wait for workers.
     pub(crate) inbox_bytes: usize,
+    /// `None` without an engine.
+    pub(crate) engine: Option<RelayStats>,
 }
 
 /// A worker, as other threads see it.
@@ -56,6 +59,10 @@ struct WorkerSlot {
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Revocations that it has yet to perform.
     revocations: Mutex<Vec<Arc<Revocation>>>,
+    /// Commands of other nodes that it has yet to perform.
+    commands: Mutex<Vec<Arc<RemoteCommand>>>,
+    /// Whether there are some.
+    has_commands: AtomicBool,
     /// Whether something may expire in the share of the shards that the worker looks after.
     may_expire: AtomicBool,
 }
@@ -220,11 +227,38 @@ impl Node {
         }
     }
 
+    /// Makes each worker perform a command of another node. `done` gets the number of connections that were affected.
+    pub(crate) fn command(&self, command: Command, done: impl Fn(usize) + Send + Sync + 'static) {
+        let is_running = |slot: &&WorkerSlot| lock(&slot.inbox).is_some();
+        let running: Vec<&WorkerSlot> = self.workers.iter().filter(is_running).collect();
+        if running.is_empty() {
+            return done(0);
+        }
+        let command = Arc::new(RemoteCommand::new(command, running.len(), done));
+        for slot in running {
+            let mut commands = lock(&slot.commands);
+            commands.push(command.clone());
+            // Under the lock, so that no flag is lost.
+            slot.has_commands.store(true, Ordering::Relaxed);
+            drop(commands);
+            slot.wake();
+        }
+    }
+
     /// Takes the revocations for a worker.
     pub(super) fn take_revocations(&self, worker: WorkerId) -> Vec<Arc<Revocation>> {
         self.workers
             .get(worker.index())
             .map_or_else(Vec::new, |slot| mem::take(&mut *lock(&slot.revocations)))
+    }
+
+    /// Takes the commands for a worker.
+    pub(super) fn take_commands(&self, worker: WorkerId) -> Vec<Arc<RemoteCommand>> {
+        let slot = self.workers.get(worker.index()).filter(|slot| slot.has_commands.load(Ordering::Relaxed));
+        let Some(slot) = slot else { return Vec::new() };
+        let mut commands = lock(&slot.commands);
+        slot.has_commands.store(false, Ordering::Relaxed);
+        mem::take(&mut *commands)
     }
 
     /// Puts an event into the inbox of each worker.
@@ -255,7 +289,11 @@ impl Node {
         let mut channels = ExchangeStats::default();
         self.shards.iter().for_each(|shard| channels += lock(shard).stats());
         let bytes = |slot: &WorkerSlot| lock(&slot.inbox).as_ref().map_or(0, Inbox::bytes);
-        NodeStats { channels, inbox_bytes: self.workers.iter().map(bytes).sum() }
+        NodeStats {
+            channels,
+            inbox_bytes: self.workers.iter().map(bytes).sum(),
+            engine: self.engine().map(Engine::stats),
+        }
     }
 
     /// Removes what has expired from the share of the shards that `worker` looks after. Returns when something expires next.
@@ -320,7 +358,9 @@ impl Batch<'_> {
         }
         let channel = publish.channel.clone();
         Publishing::Done(
-            self.with(&channel, |exchange, inboxes| exchange.publish_to(publish, None, Instant::now(), inboxes)),
+            self.with(&channel, |exchange, inboxes| {
+                exchange.publish_to(publish, None, Instant::now(), inboxes)
+            }),
         )
     }
 
@@ -367,9 +407,7 @@ impl Publishing {
                 }
                 Ok(ServerAnswer::Unavailable(failure)) => Err(failure),
                 // The engine answers each request, and with an answer of its kind.
-                Ok(ServerAnswer::History(_) | ServerAnswer::Done) | Err(_) => {
-                    Err(Failure::new(Cause::Down, "the engine has ended"))
-                }
+                Ok(_) | Err(_) => Err(Failure::new(Cause::Down, "the engine has ended")),
             },
         }
     }

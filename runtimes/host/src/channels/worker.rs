@@ -55,6 +55,11 @@ impl NodeWorker {
         for revocation in self.node.take_revocations(self.worker) {
             worker.revoke(&revocation, now);
         }
+        for command in self.node.take_commands(self.worker) {
+            // It may close connections, and must not overtake publications that were made before.
+            self.read_all(worker, now, recorder);
+            command.perform(worker, recorder, now);
+        }
         if !worker.has_unwritten() {
             self.cost = 0;
         }

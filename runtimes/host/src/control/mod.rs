@@ -59,6 +59,7 @@ use crate::source::Source;
 use crate::workers::Workers;
 use admin_api::{AdminApi, ProcessInfo};
 use api::KnownTokens;
+pub(crate) use api::parse_remote;
 
 /// A control port that listens, but does not serve requests yet.
 #[derive(Debug)]

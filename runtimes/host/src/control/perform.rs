@@ -12,7 +12,7 @@ use slog::{debug, info};
 use super::admin_api::{AdminApi, ProcessInfo, QUERY_TIMEOUT};
 use super::api::{
     self, Call, ClientCall, ClientMethod, Listing, Method, MethodError, MethodErrorCode, MethodResult,
-    NodeMethod, Params,
+    NodeMethod, Others, Params,
 };
 use super::listing::{Clock, as_json_line};
 use crate::channels::Batch;
@@ -72,8 +72,8 @@ impl AdminApi {
         match method {
             NodeMethod::Publish => api::publish(batch, params, log).await,
             NodeMethod::Broadcast => api::broadcast(batch, params, log).await,
-            NodeMethod::Presence => api::presence(node, params),
-            NodeMethod::PresenceStats => api::presence_stats(node, params),
+            NodeMethod::Presence => api::presence(node, params).await,
+            NodeMethod::PresenceStats => api::presence_stats(node, params).await,
             NodeMethod::History => api::history(node, params).await,
             NodeMethod::HistoryRemove => api::history_remove(node, params).await,
             NodeMethod::Channels => api::channels(node, params),
@@ -94,6 +94,9 @@ impl AdminApi {
                 format!("{MOST} revocations are kept; revoke users, or tokens issued before a time"),
             )
         })?;
+        let message = api::of_revocation(&entry);
+        let line = entry.to_line().into_bytes().into();
+        let asked = Others::ask(&self.process.node, message, Some(line));
         let command = Command::Revoke(entry.revocation.clone());
         let mut count = 0;
         for reply in self.pool.query(QUERY_TIMEOUT, command).await {
@@ -108,7 +111,11 @@ impl AdminApi {
         info!(log, # "api_revoke", "credentials revoked by the control port";
             "user" => quoted(user), "session" => quoted(session), "by_token_id" => token_id.is_some(),
             "issued_before" => *issued_before, "until" => entry.until, "count" => count);
-        Ok(api::raw(&json!({ "revoked": count })))
+        let others = match asked {
+            Some(asked) => Some(asked.answers().await),
+            None => None,
+        };
+        Ok(Others::add(others.as_ref(), "revoked", count))
     }
 
     /// Describes the node.
@@ -170,6 +177,8 @@ impl AdminApi {
         if commands.is_empty() {
             return Vec::new();
         }
+        let ask = |call: &ClientCall| Others::ask(&self.process.node, call.message.clone()?, None);
+        let asked: Vec<_> = commands.iter().map(ask).collect();
         let batch = Command::Batch(commands.iter().map(ClientCall::to_worker).collect());
         let mut affected = vec![0; commands.len()];
         let mut has_replied = true;
@@ -191,7 +200,14 @@ impl AdminApi {
             let replies = self.pool.query(QUERY_TIMEOUT, AdminRequest::Probe).await;
             has_replied &= !replies.iter().any(|reply| matches!(reply, Reply::Timeout));
         }
-        let result = |(command, count): (&ClientCall, usize)| {
+        let mut others = Vec::with_capacity(asked.len());
+        for asked in asked {
+            others.push(match asked {
+                Some(asked) => Some(asked.answers().await),
+                None => None,
+            });
+        }
+        let result = |((command, count), others): ((&ClientCall, usize), &Option<Others>)| {
             if let ClientCommand::Send(_) = command.command {
                 self.count_send(has_replied.then_some(count));
             }
@@ -199,9 +215,9 @@ impl AdminApi {
                 return Err(unresponsive());
             }
             self.log(command, count);
-            command.result(count)
+            command.result(count, others.as_ref())
         };
-        commands.iter().zip(affected).map(result).collect()
+        commands.iter().zip(affected).zip(&others).map(result).collect()
     }
 
     fn log(&self, command: &ClientCall, count: usize) {

@@ -10,6 +10,7 @@ use slog::Logger;
 use smol::channel::Receiver;
 
 use crate::channels::Node;
+use crate::revocations::RevocationTable;
 use crate::settings::EngineSettings;
 
 /// The engine. This build has none.
@@ -22,7 +23,12 @@ pub(crate) fn check_url(_: &str) -> Result<(), &'static str> {
 }
 
 impl Engine {
-    pub(crate) fn start(_: &EngineSettings, _: &Arc<Node>, _: &Logger) -> io::Result<()> {
+    pub(crate) fn start(
+        _: &EngineSettings,
+        _: &Arc<Node>,
+        _: &Arc<RevocationTable>,
+        _: &Logger,
+    ) -> io::Result<()> {
         Ok(())
     }
 

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use postern_channels::exchange::Exchange;
 use postern_channels::relay::command::{Cause, Command, Failure, Place, Reply};
 use postern_channels::relay::link::{Action, Attempt, LinkConfig, Ticket};
-use postern_channels::relay::{Local, Relay, RelayConfig, RelayEvent, ServerAnswer, ServerRequest};
+use postern_channels::relay::{
+    CommandId, Local, Relay, RelayConfig, RelayEvent, ServerAnswer, ServerRequest, scripts,
+};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
@@ -27,6 +29,8 @@ use super::Shared;
 use super::encoding::{self, Encoder, Scripts};
 use super::queue::Input;
 use crate::channels::{Batch, Delivery, Node, unix_ms};
+use crate::control::parse_remote;
+use crate::revocations::RevocationTable;
 use crate::settings::EngineSettings;
 use crate::url::redact_url;
 
@@ -38,6 +42,7 @@ pub(super) fn spawn(
     settings: &EngineSettings,
     shared: Arc<Shared>,
     node: Arc<Node>,
+    revocations: Arc<RevocationTable>,
     wakes: Receiver<()>,
     log: Logger,
 ) -> io::Result<()> {
@@ -64,6 +69,7 @@ pub(super) fn spawn(
         let driver = Driver {
             relay: Relay::new(config, seed, Instant::now()),
             shared,
+            revocations,
             encoder: Rc::new(encoder),
             client,
             timeout,
@@ -92,6 +98,7 @@ fn client(settings: &EngineSettings) -> Result<Client, RedisError> {
 struct Driver {
     relay: Relay,
     shared: Arc<Shared>,
+    revocations: Arc<RevocationTable>,
     encoder: Rc<Encoder>,
     client: Client,
     timeout: Duration,
@@ -177,6 +184,8 @@ impl Driver {
                     // It fails if the caller has stopped waiting.
                     self.askers.remove(&token).map(|asker| asker.try_send(answer));
                 }
+                RelayEvent::Command(id, message) => self.perform_command(id, &message, node),
+                RelayEvent::Revocations(lines) => self.revocations.add_remote(&lines),
                 RelayEvent::Live => self.reports.live(),
                 RelayEvent::Down(failure) => self.reports.down(&failure, now),
             }
@@ -199,6 +208,7 @@ impl Driver {
                 let request = ServerRequest { token: self.asked, operation };
                 return self.relay.handle_server_request(request, now, shards);
             }
+            Input::Performed(id, affected) => self.relay.handle_performed(id, affected, now),
             Input::Message { attempt, topic, message } => {
                 let topic = self.encoder.strip(&topic).unwrap_or_default();
                 self.relay.handle_message(attempt, topic, &message, now, shards);
@@ -217,6 +227,14 @@ impl Driver {
             }
         }
         self.relay.handle_events(now, shards);
+    }
+
+    /// Lets the workers perform a command of another node.
+    fn perform_command(&mut self, id: CommandId, message: &[u8], node: &Node) {
+        if let Some(command) = parse_remote(message, node, &self.revocations) {
+            let shared = self.shared.clone();
+            node.command(command, move |affected| shared.queue.add(Input::Performed(id, affected)));
+        }
     }
 
     fn perform(&mut self, action: Action) {
@@ -297,6 +315,13 @@ impl Driver {
                 | Command::Send { .. }
                 | Command::Publish(_)
                 | Command::Read(_)
+                | Command::AddRevocation(_)
+                | Command::ReadRevocations { .. }
+                | Command::RenewLease { .. }
+                | Command::Reap { .. }
+                | Command::AddPresence(_)
+                | Command::RemovePresence(_)
+                | Command::ReadPresence { .. }
                 | Command::Clear { .. } => Ok(()),
             };
             let result = result.map(|()| Reply::Done).map_err(|error| encoding::failure(&error));
@@ -349,14 +374,13 @@ fn receive(shared: &Shared, attempt: Attempt, push: PushInfo) {
 
 async fn load_scripts(
     connection: &mut MultiplexedConnection,
-    scripts: &RefCell<Scripts>,
+    names: &RefCell<Scripts>,
 ) -> Result<(), RedisError> {
-    use postern_channels::relay::scripts::{PUBLISH, READ};
     let mut pipeline = redis::pipe();
-    pipeline.cmd("SCRIPT").arg("LOAD").arg(PUBLISH);
-    pipeline.cmd("SCRIPT").arg("LOAD").arg(READ);
-    let (publish, read) = pipeline.query_async(connection).await?;
-    *scripts.borrow_mut() = Scripts { publish, read };
+    for script in scripts::ALL {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(script);
+    }
+    *names.borrow_mut() = pipeline.query_async(connection).await?;
     Ok(())
 }
 

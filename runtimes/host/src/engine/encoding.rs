@@ -1,18 +1,16 @@
 //! Commands and replies in the form of Redis.
 
 use postern_channels::exchange::{HistoryOptions, Version};
-use postern_channels::publication::{Epoch, Position};
+use postern_channels::publication::{ClientId, Epoch, Position};
 use postern_channels::relay::command::{
-    Cause, Command, Entry, Failure, PublishCommand, PublishResult, Range, ReadCommand, Reply, Topic,
+    AddPresence, Cause, Command, Entry, Failure, PublishCommand, PublishResult, Range, ReadCommand,
+    RemovePresence, Reply, Topic,
 };
+use postern_channels::relay::{PAGE, scripts};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
-/// The names of the scripts that Redis has loaded.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Scripts {
-    pub(super) publish: String,
-    pub(super) read: String,
-}
+/// The names of the scripts that Redis has loaded, in the order of [`scripts::ALL`].
+pub(super) type Scripts = Vec<String>;
 
 /// Makes commands.
 #[derive(Debug)]
@@ -40,7 +38,7 @@ impl Encoder {
     }
 
     /// Encodes a command of the connection of commands, except for those that the driver itself performs.
-    pub(super) fn command(&self, command: &Command, scripts: &Scripts) -> Option<Cmd> {
+    pub(super) fn command(&self, command: &Command, names: &Scripts) -> Option<Cmd> {
         match command {
             Command::Role => Some(cmd("ROLE")),
             Command::Replication => {
@@ -53,8 +51,55 @@ impl Encoder {
                 publish.arg(self.topic(topic)).arg(&**message);
                 Some(publish)
             }
-            Command::Publish(command) => Some(self.publish(command, scripts)),
-            Command::Read(command) => Some(self.read(command, scripts)),
+            Command::Publish(command) => Some(self.publish(command, names)),
+            Command::Read(command) => Some(self.read(command, names)),
+            Command::AddRevocation(revocation) => {
+                let mut add = cmd("XADD");
+                add.arg(self.revocations()).arg("MAXLEN").arg("~").arg(MOST_REVOCATIONS).arg("*");
+                add.arg("d").arg(&**revocation);
+                Some(add)
+            }
+            Command::ReadRevocations { after } => {
+                let mut read = cmd("XRANGE");
+                let first = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
+                read.arg(self.revocations()).arg(first).arg("+").arg("COUNT").arg(PAGE);
+                Some(read)
+            }
+            Command::RenewLease { lease, time } => {
+                let mut eval = evaluate(names, scripts::RENEW_LEASE, 1);
+                eval.arg(self.leases()).arg(hexadecimal(*lease)).arg(milliseconds(*time));
+                Some(eval)
+            }
+            Command::Reap { lease, is_announced } => {
+                let mut eval = evaluate(names, scripts::REAP, 2);
+                eval.arg(self.leases()).arg(self.channels_of(*lease)).arg(hexadecimal(*lease));
+                eval.arg(u8::from(*is_announced)).arg(&self.prefix);
+                Some(eval)
+            }
+            Command::AddPresence(add) => {
+                let AddPresence { channel, lease, clients, join } = &**add;
+                let mut eval = evaluate(names, scripts::ADD_PRESENCE, 2);
+                eval.arg(self.key("p", channel)).arg(self.channels_of(*lease)).arg(&**channel);
+                eval.arg(self.topic(&Topic::Channel(channel.clone())));
+                eval.arg(join.as_deref().unwrap_or_default());
+                for (client, info) in clients {
+                    eval.arg(field(*lease, *client)).arg(&**info);
+                }
+                Some(eval)
+            }
+            Command::RemovePresence(remove) => {
+                let RemovePresence { channel, lease, client, is_last, leave } = &**remove;
+                let mut eval = evaluate(names, scripts::REMOVE_PRESENCE, 2);
+                eval.arg(self.key("p", channel)).arg(self.channels_of(*lease)).arg(&**channel);
+                eval.arg(self.topic(&Topic::Channel(channel.clone()))).arg(&**leave);
+                eval.arg(field(*lease, *client)).arg(u8::from(*is_last));
+                Some(eval)
+            }
+            Command::ReadPresence { channel } => {
+                let mut read = cmd("HVALS");
+                read.arg(self.key("p", channel));
+                Some(read)
+            }
             Command::Clear { channel } => {
                 let mut clear = cmd("DEL");
                 clear.arg(self.key("s", channel));
@@ -64,7 +109,19 @@ impl Encoder {
         }
     }
 
-    fn publish(&self, command: &PublishCommand, scripts: &Scripts) -> Cmd {
+    fn leases(&self) -> String {
+        format!("{}leases", self.prefix)
+    }
+
+    fn channels_of(&self, lease: u64) -> String {
+        format!("{}pk:{}", self.prefix, hexadecimal(lease))
+    }
+
+    fn revocations(&self) -> String {
+        format!("{}rv", self.prefix)
+    }
+
+    fn publish(&self, command: &PublishCommand, names: &Scripts) -> Cmd {
         let PublishCommand { channel, body, history, key, version, stream } = command;
         let meta = self.key("m", channel);
         let idempotency = key.as_ref().map(|key| format!("{}:{key}", self.key("i", channel)));
@@ -76,10 +133,8 @@ impl Encoder {
         });
         let none = Version { number: 0, epoch: "".into() };
         let version = version.as_ref().unwrap_or(&none);
-        let mut eval = cmd("EVALSHA");
-        eval.arg(&scripts.publish)
-            .arg(3)
-            .arg(&meta)
+        let mut eval = evaluate(names, scripts::PUBLISH, 3);
+        eval.arg(&meta)
             .arg(self.key("s", channel))
             .arg(idempotency.as_ref().unwrap_or(&meta))
             .arg(self.topic(&Topic::Channel(channel.clone())))
@@ -95,7 +150,7 @@ impl Encoder {
         eval
     }
 
-    fn read(&self, command: &ReadCommand, scripts: &Scripts) -> Cmd {
+    fn read(&self, command: &ReadCommand, names: &Scripts) -> Cmd {
         let ReadCommand { channel, history, range, stream } = command;
         let Range { since, is_reverse, limit } = *range;
         let (first, last) = match (since, is_reverse) {
@@ -104,10 +159,8 @@ impl Encoder {
             (Some(since), false) => (since.saturating_add(1).to_string(), "+".to_owned()),
             (Some(since), true) => (since.saturating_sub(1).to_string(), "-".to_owned()),
         };
-        let mut eval = cmd("EVALSHA");
-        eval.arg(&scripts.read)
-            .arg(2)
-            .arg(self.key("m", channel))
+        let mut eval = evaluate(names, scripts::READ, 2);
+        eval.arg(self.key("m", channel))
             .arg(self.key("s", channel))
             .arg(stream.epoch.as_str())
             .arg(&*stream.replication)
@@ -133,8 +186,15 @@ pub(super) fn reply(command: &Command, value: Value) -> Result<Reply, Failure> {
         Command::LoadScripts
         | Command::Subscribe(_)
         | Command::Unsubscribe(_)
-        | Command::Send { .. }
+        | Command::AddRevocation(_)
+        | Command::AddPresence(_)
+        | Command::RemovePresence(_)
         | Command::Clear { .. } => Some(Reply::Done),
+        Command::RenewLease { .. } => renewed(value),
+        Command::Reap { .. } => reaped(&value),
+        Command::ReadPresence { .. } => presence(value),
+        Command::Send { .. } => receivers(&value),
+        Command::ReadRevocations { .. } => revocations(value),
     };
     reply.ok_or_else(|| Failure::new(Cause::Protocol, "a reply has another form"))
 }
@@ -175,14 +235,64 @@ fn read(value: Value) -> Option<Reply> {
     Some(Reply::Read { position, entries })
 }
 
+fn renewed(value: Value) -> Option<Reply> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::Int(added), Value::Array(expired)] = &parts[..] else { return None };
+    let lease = |value| u64::from_str_radix(text(value)?, 16).ok();
+    Some(Reply::Lease { was_known: *added == 0, expired: expired.iter().filter_map(lease).collect() })
+}
+
+fn reaped(value: &Value) -> Option<Reply> {
+    let Value::Int(is_done) = value else { return None };
+    Some(Reply::Reaped { is_done: *is_done == 1 })
+}
+
+fn presence(value: Value) -> Option<Reply> {
+    let Value::Array(values) = value else { return None };
+    let bytes = |value| if let Value::BulkString(bytes) = value { Some(bytes) } else { None };
+    Some(Reply::Presence(values.into_iter().filter_map(bytes).collect()))
+}
+
+/// Begins the call of a script with this number of keys.
+fn evaluate(names: &Scripts, script: &str, keys: usize) -> Cmd {
+    let index = scripts::ALL.iter().position(|known| *known == script);
+    let mut eval = cmd("EVALSHA");
+    // The scripts are loaded before any is called.
+    eval.arg(index.and_then(|index| names.get(index)).map_or("", String::as_str)).arg(keys);
+    eval
+}
+
+fn hexadecimal(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+fn field(lease: u64, client: ClientId) -> String {
+    format!("{}/{client}", hexadecimal(lease))
+}
+
+fn receivers(value: &Value) -> Option<Reply> {
+    let Value::Int(receivers) = value else { return None };
+    Some(Reply::Sent { receivers: usize::try_from(*receivers).ok()? })
+}
+
+fn revocations(value: Value) -> Option<Reply> {
+    let Value::Array(entries) = value else { return None };
+    Some(Reply::Revocations(entries.into_iter().filter_map(stream_entry).collect()))
+}
+
 fn entry(value: Value) -> Option<Entry> {
+    let (id, body) = stream_entry(value)?;
+    Some(Entry { offset: id.strip_suffix("-0")?.parse().ok()?, body })
+}
+
+/// Returns the id and the content of an entry of ours.
+fn stream_entry(value: Value) -> Option<(Box<str>, Vec<u8>)> {
     let Value::Array(parts) = value else { return None };
     let [id, fields] = <[Value; 2]>::try_from(parts).ok()?;
-    let offset = text(&id)?.strip_suffix("-0")?.parse().ok()?;
     let Value::Array(fields) = fields else { return None };
     let [name, body] = <[Value; 2]>::try_from(fields).ok()?;
     let Value::BulkString(body) = body else { return None };
-    (text(&name)? == "d").then_some(Entry { offset, body })
+    (text(&name)? == "d").then_some((text(&id)?.into(), body))
 }
 
 fn position(epoch: &str, offset: &str) -> Option<Position> {
@@ -211,6 +321,7 @@ pub(super) fn failure(error: &RedisError) -> Failure {
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Cause::Replica,
         ErrorKind::Server(ServerErrorKind::BusyLoading) => Cause::Loading,
         ErrorKind::Io if error.is_timeout() => Cause::Timeout,
+        ErrorKind::Io if error.is_connection_refusal() => Cause::Unreachable,
         ErrorKind::Io if error.is_connection_dropped() => Cause::Closed,
         ErrorKind::Io => Cause::Unreachable,
         _ => match error.code() {
@@ -226,6 +337,9 @@ fn milliseconds(time: std::time::Duration) -> u64 {
     // Redis refuses times beyond its range, and more than a century is as good as never.
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, MOST_MS)
 }
+
+/// The most revocations that Redis keeps, about.
+const MOST_REVOCATIONS: usize = 100_000;
 
 /// The time for which the result of a publication with an idempotency key is kept.
 const IDEMPOTENCY_MS: u64 = 5 * 60 * 1000;

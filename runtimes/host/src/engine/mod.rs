@@ -23,6 +23,7 @@ use slog::Logger;
 use smol::channel::{Receiver, bounded};
 
 use crate::channels::Node;
+use crate::revocations::RevocationTable;
 use crate::settings::EngineSettings;
 use queue::{Input, Queue};
 
@@ -54,13 +55,18 @@ impl Engine {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub(crate) fn start(settings: &EngineSettings, node: &Arc<Node>, log: &Logger) -> io::Result<()> {
+    pub(crate) fn start(
+        settings: &EngineSettings,
+        node: &Arc<Node>,
+        revocations: &Arc<RevocationTable>,
+        log: &Logger,
+    ) -> io::Result<()> {
         if !settings.is_redis {
             return Ok(());
         }
         let (queue, wakes) = Queue::new(settings.queue);
         let engine = Engine(Arc::new(Shared { queue, is_required: settings.is_required }));
-        driver::spawn(settings, engine.0.clone(), node.clone(), wakes, log.clone())?;
+        driver::spawn(settings, engine.0.clone(), node.clone(), revocations.clone(), wakes, log.clone())?;
         node.set_engine(engine);
         Ok(())
     }

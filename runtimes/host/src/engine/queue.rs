@@ -8,7 +8,7 @@ use postern_channels::engine::{Operation, Request};
 use postern_channels::exchange::WorkerId;
 use postern_channels::relay::command::{Cause, Failure, Reply};
 use postern_channels::relay::link::{Attempt, Ticket};
-use postern_channels::relay::{RelayStats, ServerAnswer, ServerOperation};
+use postern_channels::relay::{CommandId, RelayStats, ServerAnswer, ServerOperation};
 use redis::aio::MultiplexedConnection;
 use smol::channel::{Receiver, Sender, bounded};
 
@@ -25,6 +25,8 @@ pub(super) enum Input {
     Failed(Attempt, Failure),
     /// A command has a result.
     Reply(Attempt, Ticket, Result<Reply, Failure>),
+    /// A command of another node is performed.
+    Performed(CommandId, usize),
     /// A message has arrived.
     Message { attempt: Attempt, topic: String, message: Vec<u8> },
 }

@@ -106,9 +106,9 @@ impl Process {
         let status = ProcessStatus::new(Supervisor::from_environment(&logger), Some(signals.waker()));
         let history_memory = plan.settings.channels.history_memory;
         let node = Node::new(plan.event_loops(), history_memory, plan.channels.clone(), hooks.clone());
-        Engine::start(&plan.settings.engine, &node, &logger)?;
         let revocations = RevocationTable::new(&node);
         inherited.revocations(&revocations)?;
+        Engine::start(&plan.settings.engine, &node, &revocations, &logger)?;
         let control =
             Control::bind(plan, &listeners, inherited.control(), &status, &node, &revocations, log)?
                 .map(|control| control.with_source(source));

@@ -1,5 +1,6 @@
 //! The metrics as text, with their names, help and labels. No label contains a user, an address or a path.
 
+mod engine;
 mod hooks;
 mod source;
 
@@ -127,6 +128,7 @@ impl Collector for Exposition {
         self.channels(&mut families)?;
         self.hooks(&mut families)?;
         self.source(&mut families)?;
+        self.engine(&mut families)?;
         self.workers(&mut families)
     }
 }
@@ -304,7 +306,7 @@ impl Exposition {
 
 impl Exposition {
     fn channels(&self, families: &mut Families<'_>) -> fmt::Result {
-        let NodeStats { channels: stats, inbox_bytes } = self.process.channels;
+        let NodeStats { channels: stats, inbox_bytes, engine: _ } = self.process.channels;
         let counts = &self.sum.channels;
         for (name, help, value) in [
             ("channels", "Channels with subscribers", stats.occupied_channels),
@@ -503,6 +505,7 @@ mod tests {
             uncovered_lags: 1,
         },
         inbox_bytes: 77,
+        engine: None,
     };
 
     #[test]

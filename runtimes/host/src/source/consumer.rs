@@ -9,6 +9,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicRejectOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use postern_channels::exchange::Publish;
 use postern_channels::source::{self, Acknowledgements, Outcome, Poison};
 use slog::{Logger, debug, info, warn};
 use smol::Timer;
@@ -19,7 +20,7 @@ use super::delivery::with_delivery;
 use super::executor::SourceExecutor;
 use super::topology::{self, DeclareError};
 use super::{Shared, increment};
-use crate::channels::{Batch, Node, unix_ms};
+use crate::channels::{Batch, Node, Publishing, unix_ms};
 use crate::escape::Quoted;
 
 /// Receives messages, one connection after the other.
@@ -305,8 +306,9 @@ impl Published {
     /// Waits for the engine. Returns whether the publication was new.
     async fn result(self, log: &Logger) -> Result<bool, Failure> {
         let receipt = self.publishing.result().await;
-        let receipt = receipt
-            .map_err(|failure| Failure::Temporary(format!("the engine accepts no message: {failure}")))?;
+        let receipt = receipt.map_err(|failure| {
+            Failure::Temporary(format!("the engine accepts no message: {}", failure.text))
+        })?;
         debug!(log, # "source_publish", "message published by RabbitMQ";
             "channel" => %Quoted(&self.channel), "bytes" => self.bytes, "subscriptions" => receipt.subscriptions);
         Ok(receipt.is_new)

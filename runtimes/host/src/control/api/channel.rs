@@ -1,6 +1,6 @@
 //! The methods that concern one channel, or list channels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use postern_channels::message::{self, PublishError};
 use postern_channels::namespaces::options::DataFormat;
 use postern_channels::namespaces::{ChannelOptions, Namespaces};
 use postern_channels::protocol::MAX_DEPTH;
-use postern_channels::publication::{Publication, Since};
+use postern_channels::publication::{ClientInfo, Publication, Since};
 use postern_channels::relay::{ServerAnswer, ServerOperation};
 use postern_channels::results;
 use serde_json::json;
@@ -25,17 +25,32 @@ use super::result::{MethodResult, from_text, raw};
 use crate::channels::Node;
 
 /// Returns the clients that are present in a channel.
-pub(in super::super) fn presence(node: &Node, params: &Params<'_>) -> MethodResult {
+pub(in super::super) async fn presence(node: &Node, params: &Params<'_>) -> MethodResult {
     let channel = with_presence(node, params)?;
-    let clients = node.with(&channel, |exchange| exchange.presence(&channel));
-    Ok(from_text(results::presence(&clients)))
+    Ok(from_text(results::presence(&present(node, &channel).await?)))
 }
 
 /// Returns the numbers of clients and of users that are present in a channel.
-pub(in super::super) fn presence_stats(node: &Node, params: &Params<'_>) -> MethodResult {
+pub(in super::super) async fn presence_stats(node: &Node, params: &Params<'_>) -> MethodResult {
     let channel = with_presence(node, params)?;
-    let stats = node.with(&channel, |exchange| exchange.presence_stats(&channel));
-    Ok(raw(&json!({ "num_clients": stats.clients, "num_users": stats.users })))
+    if node.engine().is_none() {
+        let stats = node.with(&channel, |exchange| exchange.presence_stats(&channel));
+        return Ok(raw(&json!({ "num_clients": stats.clients, "num_users": stats.users })));
+    }
+    let clients = present(node, &channel).await?;
+    let users: BTreeSet<&str> = clients.iter().map(|info| &*info.user).collect();
+    Ok(raw(&json!({ "num_clients": clients.len(), "num_users": users.len() })))
+}
+
+/// Returns the clients that are present in a channel, on all nodes.
+async fn present(node: &Node, channel: &str) -> Result<Vec<Arc<ClientInfo>>, MethodError> {
+    let Some(engine) = node.engine() else {
+        return Ok(node.with(channel, |exchange| exchange.presence(channel)));
+    };
+    match engine.ask(ServerOperation::Presence(channel.into())).recv().await {
+        Ok(ServerAnswer::Presence(clients)) => Ok(clients),
+        answer => Err(unavailable(answer)),
+    }
 }
 
 /// Returns the name of a channel with presence.

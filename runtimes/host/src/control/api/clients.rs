@@ -12,13 +12,14 @@ use postern_channels::publication::ClientId;
 use postern_core::worker::{OutgoingMessage, Selector};
 use postern_core::{CloseCode, ConnectionId};
 use serde::de::IgnoredAny;
-use serde_json::json;
 
 use super::ClientMethod;
 use super::channel::find_channel;
 use super::error::MethodError;
+use super::others::Others;
 use super::params::Params;
-use super::result::{MethodResult, raw};
+use super::remote;
+use super::result::MethodResult;
 use crate::escape::Quoted;
 use crate::workers::Command;
 
@@ -28,6 +29,8 @@ pub(in super::super) struct ClientCall {
     selector: Selector,
     filter: ClientFilter,
     pub(in super::super) command: ClientCommand,
+    /// The message to other nodes. `None`: the target is a connection of this one.
+    pub(in super::super) message: Option<Arc<[u8]>>,
 }
 
 impl ClientCall {
@@ -46,12 +49,18 @@ impl ClientCall {
             ClientMethod::Send => send(params, max_message)?,
         };
         let (selector, filter) = target(params, method)?;
-        Ok(ClientCall { selector, filter, command })
+        let message = match selector {
+            Selector::Connection(_) => None,
+            Selector::All | Selector::User(_) | Selector::Session(_) => {
+                Some(remote::of_clients(method, params))
+            }
+        };
+        Ok(ClientCall { selector, filter, command, message })
     }
 
     /// Returns the command to each worker.
     pub(in super::super) fn to_worker(&self) -> Command {
-        let ClientCall { selector, filter, command } = self.clone();
+        let ClientCall { selector, filter, command, message: _ } = self.clone();
         Command::Clients { selector, filter, command }
     }
 
@@ -60,8 +69,8 @@ impl ClientCall {
         matches!(self.command, ClientCommand::Subscribe(_) | ClientCommand::Unsubscribe { .. })
     }
 
-    /// Returns the result for the number of connections that the command has affected.
-    pub(in super::super) fn result(&self, count: usize) -> MethodResult {
+    /// Returns the result for the number of connections that the command has affected here and on other nodes.
+    pub(in super::super) fn result(&self, count: usize, others: Option<&Others>) -> MethodResult {
         let name = match self.command {
             ClientCommand::Subscribe(_) => "subscribed",
             ClientCommand::Unsubscribe { .. } => "unsubscribed",
@@ -69,7 +78,7 @@ impl ClientCall {
             ClientCommand::Disconnect { .. } => "disconnected",
             ClientCommand::Send(_) => "sent",
         };
-        Ok(raw(&json!({ name: count })))
+        Ok(Others::add(others, name, count))
     }
 }
 

@@ -4,6 +4,7 @@
 //! * `params` reads the parameters of a method, `result` writes its result, `error` reports that it was not performed.
 //! * `publish` publishes, `channel` answers queries about channels, `glob` compares their names with patterns.
 //! * `revoke` parses a revocation.
+//! * `remote` has the messages of commands to the clients of other nodes.
 //! * `clients` makes commands to clients, which the workers execute. `connections` lists connections.
 
 mod call;
@@ -12,8 +13,10 @@ mod clients;
 mod connections;
 mod error;
 mod glob;
+mod others;
 mod params;
 mod publish;
+mod remote;
 mod result;
 mod revoke;
 
@@ -22,8 +25,11 @@ pub(super) use channel::{channels, history, history_remove, presence, presence_s
 pub(super) use clients::ClientCall;
 pub(super) use connections::{Listing, listing};
 pub(super) use error::{ErrorMode, MethodError, MethodErrorCode};
+pub(super) use others::Others;
 pub(super) use params::Params;
 pub(super) use publish::{broadcast, publish};
+pub(super) use remote::of_revocation;
+pub(crate) use remote::parse as parse_remote;
 pub(super) use result::{MethodResult, named, outcome, raw};
 pub(super) use revoke::{KnownTokens, revocation};
 

@@ -25,6 +25,11 @@ impl<'b> Params<'b> {
         serde_json::from_slice(text).map(Params)
     }
 
+    /// Returns the object.
+    pub(super) fn to_raw(&self) -> Box<RawValue> {
+        super::raw(&self.0)
+    }
+
     /// Returns a string. It is empty if it is absent.
     pub(super) fn text(&self, name: &str) -> Result<String, MethodError> {
         self.get(name, "a string").map(Option::unwrap_or_default)

@@ -44,8 +44,9 @@ pub(in super::super) async fn broadcast(
     let message = parse_message(params)?;
     let channels = channels.into_iter().map(Ok);
     let personal = users.iter().map(|user| personal_channel_of(user));
-    let publish =
-        |channel: Result<String, MethodError>| channel.and_then(|channel| publish_message(batch, &message, &channel));
+    let publish = |channel: Result<String, MethodError>| {
+        channel.and_then(|channel| publish_message(batch, &message, &channel))
+    };
     let published: Vec<Result<Published, MethodError>> = channels.chain(personal).map(publish).collect();
     let mut responses: Vec<Box<RawValue>> = Vec::with_capacity(published.len());
     for published in published {

@@ -1,0 +1,226 @@
+//! Commands of a backend to the clients of all nodes, and revocations.
+//!
+//! A command is a message to all nodes. Each performs it and answers with the number of connections that were affected. The engine says
+//! how many nodes have got the message, so the node that has sent it knows which answers are missing.
+//!
+//! Revocations must reach nodes that are not connected at the moment, too. They are in a stream, which each node reads after it has
+//! connected, and from time to time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::command::{Command, Failure, Topic};
+use super::message::Reader;
+use super::{Call, Relay, RelayEvent, ServerAnswer};
+
+/// The node that has sent a command, and the number that it has given to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandId {
+    node: u64,
+    number: u64,
+}
+
+/// The state of the commands of this node.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// The number of the last command.
+    last: u64,
+    /// Those without all answers, with their times. They have the same time to live, so the oldest one is the first.
+    pending: VecDeque<Pending>,
+    /// Revocations that the engine has not accepted yet.
+    unsaved: VecDeque<Arc<[u8]>>,
+    /// The id of the last entry that was read.
+    read: Box<str>,
+    /// When to read again.
+    next: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    number: u64,
+    token: u64,
+    deadline: Instant,
+    /// The number of other nodes, as soon as it is known.
+    nodes: Option<usize>,
+    answers: usize,
+    affected: usize,
+}
+
+impl Control {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let pending = self.pending.front().map(|pending| pending.deadline);
+        pending.into_iter().chain(self.next).min()
+    }
+}
+
+impl Relay {
+    /// Sends a command to all other nodes. A revocation is also kept for those that are not connected.
+    pub(super) fn command(
+        &mut self,
+        token: u64,
+        command: &[u8],
+        revocation: Option<Arc<[u8]>>,
+        now: Instant,
+    ) {
+        if let Some(revocation) = revocation {
+            if self.control.unsaved.len() == MOST_UNSAVED {
+                self.control.unsaved.pop_front();
+            }
+            self.control.unsaved.push_back(revocation);
+            self.save_revocation(now);
+        }
+        self.control.last += 1;
+        let number = self.control.last;
+        let mut message = vec![COMMAND];
+        message.extend(self.config.link.node.to_le_bytes());
+        message.extend(number.to_le_bytes());
+        message.extend_from_slice(command);
+        match self.link.submit(Command::Send { topic: Topic::Control, message: message.into() }, now) {
+            Ok(ticket) => {
+                _ = self.calls.insert(ticket, Call::Command(number));
+                let deadline = now + ANSWERS;
+                let pending = Pending { number, token, deadline, nodes: None, answers: 0, affected: 0 };
+                self.control.pending.push_back(pending);
+            }
+            Err(failure) => self.answer_command(token, ServerAnswer::Unavailable(failure)),
+        }
+    }
+
+    /// A command of another node is performed.
+    pub fn handle_performed(&mut self, id: CommandId, affected: usize, now: Instant) {
+        let mut message = vec![ANSWER];
+        message.extend(id.number.to_le_bytes());
+        message.extend((affected as u64).to_le_bytes());
+        // Without an answer, the other node reports this one as silent.
+        let _ = self.link.submit(Command::Send { topic: Topic::Node(id.node), message: message.into() }, now);
+    }
+
+    /// A message to all nodes has arrived.
+    pub(super) fn handle_control_message(&mut self, message: &[u8]) {
+        let mut reader = Reader(message);
+        let parts = (reader.byte(), reader.u64(), reader.u64());
+        let (Some(COMMAND), Some(node), Some(number)) = parts else {
+            self.stats.foreign_messages += 1;
+            return;
+        };
+        if node != self.config.link.node {
+            let id = CommandId { node, number };
+            self.events.push_back(RelayEvent::Command(id, reader.0.into()));
+        }
+    }
+
+    /// A message to this node has arrived.
+    pub(super) fn handle_node_message(&mut self, message: &[u8]) {
+        let mut reader = Reader(message);
+        let parts = (reader.byte(), reader.u64(), reader.u64());
+        let (Some(ANSWER), Some(number), Some(affected)) = parts else {
+            self.stats.foreign_messages += 1;
+            return;
+        };
+        // A late answer has no command.
+        if let Some(pending) = self.control.pending.iter_mut().find(|pending| pending.number == number) {
+            pending.answers += 1;
+            pending.affected =
+                pending.affected.saturating_add(usize::try_from(affected).unwrap_or(usize::MAX));
+            self.end_command(number, false);
+        }
+    }
+
+    /// The engine has accepted a command for this many connections, one of which is on this node.
+    pub(super) fn handle_sent(&mut self, number: u64, receivers: usize) {
+        if let Some(pending) = self.control.pending.iter_mut().find(|pending| pending.number == number) {
+            pending.nodes = Some(receivers.saturating_sub(1));
+            self.end_command(number, false);
+        }
+    }
+
+    pub(super) fn fail_command(&mut self, number: u64, failure: &Failure) {
+        if let Some(at) = self.control.pending.iter().position(|pending| pending.number == number)
+            && let Some(pending) = self.control.pending.remove(at)
+        {
+            self.answer_command(pending.token, ServerAnswer::Unavailable(failure.clone()));
+        }
+    }
+
+    /// Answers a command if all nodes have answered, or if it `is_late`.
+    fn end_command(&mut self, number: u64, is_late: bool) {
+        let is_complete = |pending: &Pending| pending.nodes.is_some_and(|nodes| pending.answers >= nodes);
+        let is_ended = |pending: &Pending| pending.number == number && (is_late || is_complete(pending));
+        if let Some(at) = self.control.pending.iter().position(is_ended)
+            && let Some(Pending { token, nodes, answers, affected, .. }) = self.control.pending.remove(at)
+        {
+            let nodes = nodes.unwrap_or(answers);
+            let silent = nodes.saturating_sub(answers);
+            self.answer_command(token, ServerAnswer::Command { affected, nodes, silent });
+        }
+    }
+
+    fn answer_command(&mut self, token: u64, answer: ServerAnswer) {
+        self.events.push_back(RelayEvent::Answer(token, answer));
+    }
+
+    /// Sends the next revocation that the engine does not have yet.
+    pub(super) fn save_revocation(&mut self, now: Instant) {
+        if let Some(revocation) = self.control.unsaved.front()
+            && let Ok(ticket) = self.link.submit(Command::AddRevocation(revocation.clone()), now)
+        {
+            self.calls.insert(ticket, Call::Revocation);
+        }
+    }
+
+    /// The engine has a revocation.
+    pub(super) fn handle_saved(&mut self, now: Instant) {
+        self.control.unsaved.pop_front();
+        self.save_revocation(now);
+    }
+
+    /// Reads the revocations that this node does not know yet.
+    pub(super) fn read_revocations(&mut self, now: Instant) {
+        self.control.next = Some(now + REVOCATIONS);
+        let after = self.control.read.clone();
+        if let Ok(ticket) = self.link.submit(Command::ReadRevocations { after }, now) {
+            self.calls.insert(ticket, Call::Revocations);
+        }
+    }
+
+    pub(super) fn handle_revocations(&mut self, read: Vec<(Box<str>, Vec<u8>)>, now: Instant) {
+        let Some((last, _)) = read.last() else { return };
+        self.control.read = last.clone();
+        let is_full = read.len() >= PAGE;
+        let revocations = read.into_iter().map(|(_, revocation)| revocation).collect();
+        self.events.push_back(RelayEvent::Revocations(revocations));
+        if is_full {
+            self.read_revocations(now);
+        }
+    }
+
+    pub(super) fn handle_control_timeout(&mut self, now: Instant) {
+        while let Some(pending) = self.control.pending.front().filter(|pending| pending.deadline <= now) {
+            self.end_command(pending.number, true);
+        }
+        if self.control.next.is_some_and(|at| at <= now) {
+            self.read_revocations(now);
+            // One whose reply was lost. The engine may have it twice, which has no effect.
+            self.save_revocation(now);
+        }
+    }
+}
+
+/// The first byte of a command.
+const COMMAND: u8 = b'c';
+
+/// The first byte of an answer.
+const ANSWER: u8 = b'a';
+
+/// The time for the answers of all nodes.
+const ANSWERS: Duration = Duration::from_secs(2);
+
+/// The time after which revocations are read again.
+const REVOCATIONS: Duration = Duration::from_secs(60);
+
+/// The most revocations of a reply.
+pub const PAGE: usize = 1_000;
+
+/// The most revocations that wait for the engine.
+const MOST_UNSAVED: usize = 10_000;

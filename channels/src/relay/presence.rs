@@ -1,0 +1,296 @@
+//! The presence of clients on all nodes.
+//!
+//! A node writes a client when it joins a channel, and removes it when it leaves. Nothing is refreshed for a client: all entries of a
+//! node belong to its lease, which the node renews. If a lease expires, any other node removes its entries, and announces that the
+//! clients have left. After each new connection a node has a new lease, under which it writes its clients again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::command::{AddPresence, Command, RemovePresence};
+use super::message;
+use super::{Asker, Call, Local, Relay, RelayEvent, ServerAnswer, answer, execute};
+use crate::engine::{Answer, Operation, Request};
+use crate::exchange::{PresenceChange, PresenceStats, WorkerId};
+use crate::publication::ClientInfo;
+
+/// The lease of a node, and the presence that it has yet to write.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    /// The number of the lease. `None`: not connected.
+    own: Option<u64>,
+    /// The last one before it, whose entries must be removed.
+    old: Option<u64>,
+    /// Whether it has not been renewed yet.
+    is_new: bool,
+    /// When to renew the lease.
+    renewal: Option<Instant>,
+    /// Channels whose clients must be written again.
+    unwritten: VecDeque<Arc<str>>,
+    /// Expired leases of other nodes that this one removes.
+    reaped: BTreeSet<u64>,
+}
+
+impl Leases {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.renewal
+    }
+
+    pub(super) fn handle_down(&mut self) {
+        self.old = self.own.take().or(self.old);
+        self.renewal = None;
+        self.unwritten.clear();
+        self.reaped.clear();
+    }
+}
+
+impl Relay {
+    /// Takes a new lease, under which all clients are written again.
+    pub(super) fn begin_lease(&mut self, now: Instant) {
+        self.leases.old = self.leases.own.take().or(self.leases.old);
+        // 0 is the node of no lease.
+        self.leases.own = Some(self.random.next() | 1);
+        self.leases.is_new = true;
+        self.leases.unwritten = self.streams.keys().cloned().collect();
+        self.renew_lease(now);
+    }
+
+    fn renew_lease(&mut self, now: Instant) {
+        let Some(lease) = self.leases.own else { return };
+        self.leases.renewal = Some(now + RENEWAL);
+        let command = Command::RenewLease { lease, time: LEASE };
+        if let Ok(ticket) = self.link.submit(command, now) {
+            self.calls.insert(ticket, Call::Lease(lease));
+        }
+    }
+
+    pub(super) fn handle_lease_timeout(&mut self, now: Instant) {
+        if self.leases.renewal.is_some_and(|at| at <= now) {
+            self.renew_lease(now);
+        }
+    }
+
+    /// A lease was renewed. If the server has not known it, its entries were removed.
+    pub(super) fn handle_lease(&mut self, lease: u64, was_known: bool, expired: Vec<u64>, now: Instant) {
+        if self.leases.own != Some(lease) {
+            return;
+        }
+        let was_new = std::mem::take(&mut self.leases.is_new);
+        if !was_known && !was_new {
+            self.leases.unwritten = self.streams.keys().cloned().collect();
+        }
+        for lease in expired {
+            let is_own = [self.leases.own, self.leases.old].contains(&Some(lease));
+            if !is_own && self.leases.reaped.insert(lease) {
+                self.reap(lease, true, now);
+            }
+        }
+    }
+
+    fn reap(&mut self, lease: u64, is_announced: bool, now: Instant) {
+        if let Ok(ticket) = self.link.submit(Command::Reap { lease, is_announced }, now) {
+            self.calls.insert(ticket, Call::Reap(lease, is_announced));
+        }
+    }
+
+    /// Some entries of an expired lease are removed.
+    pub(super) fn handle_reaped(&mut self, lease: u64, is_announced: bool, is_done: bool, now: Instant) {
+        if is_done {
+            self.leases.reaped.remove(&lease);
+        } else {
+            self.reap(lease, is_announced, now);
+        }
+    }
+
+    /// Writes the clients of some channels again.
+    pub(super) fn write_presence(&mut self, now: Instant, local: &mut impl Local) {
+        let Some(lease) = self.leases.own.filter(|_| self.link.is_open()) else { return };
+        if self.leases.unwritten.is_empty() && self.leases.old.is_none() {
+            return;
+        }
+        while let Some(channel) = self.leases.unwritten.pop_front() {
+            let clients = local.with(&channel, |exchange, _| exchange.presence(&channel));
+            if clients.is_empty() {
+                continue;
+            }
+            let clients =
+                clients.iter().map(|info| (info.client, message::encode_info(info).into())).collect();
+            let add = AddPresence { channel: channel.clone(), lease, clients, join: None };
+            if self.link.submit(Command::AddPresence(Box::new(add)), now).is_err() {
+                // It is tried again with the next turn.
+                return self.leases.unwritten.push_front(channel);
+            }
+        }
+        // The clients are there under the new lease, so no client has left.
+        if let Some(old) = self.leases.old.take() {
+            self.reap(old, false, now);
+        }
+    }
+
+    /// Executes a subscription or its end, and writes how the presence changes by that.
+    pub(super) fn execute_with_presence(
+        &mut self,
+        worker: WorkerId,
+        request: Request,
+        now: Instant,
+        local: &mut impl Local,
+    ) {
+        let client = match &request.operation {
+            Operation::Subscribe { presence: Some(info), .. } => Some(info.client),
+            Operation::Unsubscribe { presence } => *presence,
+            Operation::Subscribe { presence: None, .. }
+            | Operation::Publish { .. }
+            | Operation::Presence
+            | Operation::PresenceStats
+            | Operation::History(..)
+            | Operation::Close => None,
+        };
+        let Some(client) = client else { return execute(worker, request, now, local) };
+        let channel = request.channel.clone();
+        let before = local.with(&channel, |exchange, _| exchange.present(&channel, client));
+        execute(worker, request, now, local);
+        let after = local.with(&channel, |exchange, _| exchange.present(&channel, client));
+        let Some(lease) = self.leases.own.filter(|_| self.link.is_open()) else { return };
+        let command = match (before, after) {
+            (None, None) => return,
+            (Some(before), Some(after)) if Arc::ptr_eq(&before, &after) => return,
+            (before, Some(info)) => {
+                let encoded: Arc<[u8]> = message::encode_info(&info).into();
+                let join = before.is_none().then(|| self.presence_message(JOIN, &encoded));
+                let clients = vec![(client, encoded)];
+                Command::AddPresence(Box::new(AddPresence { channel: channel.clone(), lease, clients, join }))
+            }
+            (Some(info), None) => {
+                let leave = self.presence_message(LEAVE, &message::encode_info(&info));
+                let is_last =
+                    local.with(&channel, |exchange, _| exchange.presence_stats(&channel).clients == 0);
+                Command::RemovePresence(Box::new(RemovePresence {
+                    channel: channel.clone(),
+                    lease,
+                    client,
+                    is_last,
+                    leave,
+                }))
+            }
+        };
+        if self.link.submit(command, now).is_err() {
+            // All clients of the channel are written again, which also adds this one. A client that has left stays until the lease ends.
+            self.leases.unwritten.push_back(channel);
+        }
+    }
+
+    fn presence_message(&self, kind: u8, encoded: &[u8]) -> Arc<[u8]> {
+        let mut message = vec![kind];
+        message.extend(format!("{:016x}:", self.config.link.node).into_bytes());
+        message.extend_from_slice(encoded);
+        message.into()
+    }
+
+    /// Handles a join or a leave at another node. Returns false if the message is something else.
+    pub(super) fn handle_presence_message(
+        &mut self,
+        channel: &Arc<str>,
+        message: &[u8],
+        local: &mut impl Local,
+    ) -> bool {
+        let change = match message.first() {
+            Some(&JOIN) => PresenceChange::Join,
+            Some(&LEAVE) => PresenceChange::Leave,
+            Some(_) | None => return false,
+        };
+        let node = message.get(1..17).and_then(|node| str::from_utf8(node).ok());
+        let node = node.and_then(|node| u64::from_str_radix(node, 16).ok());
+        let info = message.get(18..).and_then(message::decode_info);
+        let (Some(node), Some(info)) = (node, info) else {
+            self.stats.foreign_messages += 1;
+            return true;
+        };
+        // This node has delivered its own ones already.
+        if node != self.config.link.node {
+            local.with(channel, |exchange, inboxes| {
+                exchange.deliver_remote_presence(channel, Arc::new(info), change, inboxes);
+            });
+        }
+        true
+    }
+
+    /// Asks for the clients that are present on all nodes.
+    pub(super) fn read_presence(
+        &mut self,
+        asker: Asker,
+        channel: &Arc<str>,
+        wants_stats: bool,
+        now: Instant,
+        local: &mut impl Local,
+    ) {
+        match self.link.submit(Command::ReadPresence { channel: channel.clone() }, now) {
+            Ok(ticket) => {
+                _ = self.calls.insert(ticket, Call::Presence(asker, channel.clone(), wants_stats));
+            }
+            Err(_) => self.answer_presence_here(&asker, channel, wants_stats, local),
+        }
+    }
+
+    /// Answers with the clients of this node, because the engine cannot be reached.
+    pub(super) fn answer_presence_here(
+        &mut self,
+        asker: &Asker,
+        channel: &Arc<str>,
+        wants_stats: bool,
+        local: &mut impl Local,
+    ) {
+        let clients = local.with(channel, |exchange, _| exchange.presence(channel));
+        self.answer_presence(asker, clients, wants_stats, local);
+    }
+
+    pub(super) fn handle_presence(
+        &mut self,
+        asker: &Asker,
+        wants_stats: bool,
+        entries: &[Vec<u8>],
+        local: &mut impl Local,
+    ) {
+        // A client may be there under two leases for a moment.
+        let mut clients: BTreeMap<_, Arc<ClientInfo>> = BTreeMap::new();
+        for entry in entries {
+            match message::decode_info(entry) {
+                Some(info) => _ = clients.insert(info.client, Arc::new(info)),
+                None => self.stats.foreign_messages += 1,
+            }
+        }
+        self.answer_presence(asker, clients.into_values().collect(), wants_stats, local);
+    }
+
+    fn answer_presence(
+        &mut self,
+        asker: &Asker,
+        clients: Vec<Arc<ClientInfo>>,
+        wants_stats: bool,
+        local: &mut impl Local,
+    ) {
+        match asker {
+            Asker::Client { .. } if wants_stats => {
+                let users: BTreeSet<&str> = clients.iter().map(|info| &*info.user).collect();
+                let stats = PresenceStats { clients: clients.len(), users: users.len() };
+                answer(asker, Answer::PresenceStats(stats), local);
+            }
+            Asker::Client { .. } => answer(asker, Answer::Presence(clients), local),
+            Asker::Server(token) => {
+                self.events.push_back(RelayEvent::Answer(*token, ServerAnswer::Presence(clients)));
+            }
+        }
+    }
+}
+
+/// The first byte of a join.
+pub(super) const JOIN: u8 = b'+';
+
+/// The first byte of a leave. The script that removes an expired lease writes it, too.
+pub(super) const LEAVE: u8 = b'~';
+
+/// The time for which a lease holds.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// The time after which it is renewed.
+const RENEWAL: Duration = Duration::from_secs(5);
