@@ -96,6 +96,5 @@ fn knows(program: &Path, setting: &str) -> bool {
     help.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(setting))
 }
 
-/// Settings that this version does not have. A Postern that is given by `--postern` may have them.
-const ENGINE: &str = concat!("POSTERN_", "ENGINE");
-const REDIS_URL: &str = concat!("POSTERN_", "REDIS_URL");
+const ENGINE: &str = "POSTERN_ENGINE";
+const REDIS_URL: &str = "POSTERN_REDIS_URL";
