@@ -4,6 +4,7 @@ use postern_tests::channels::{Client, handshake};
 use postern_tests::cluster::{PAIRS, next_publication, node, publish, recover};
 use postern_tests::postern::Runtime;
 use postern_tests::redis::Redis;
+use postern_tests::ws::Outcome;
 use serde_json::{Value, json};
 
 #[test]
@@ -167,5 +168,79 @@ fn a_backend_reaches_the_clients_of_all_nodes() {
         // It holds for new connections, too.
         let refused = handshake(&first, "7", "Jane Roe").refused();
         assert_eq!(refused.status, 403, "{refused:?}");
+    }
+}
+
+#[test]
+fn a_revocation_reaches_a_node_that_was_not_connected() {
+    for runtimes in PAIRS {
+        let mut redis = Redis::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+        let [first, second] = runtimes.map(|runtime| node(runtime, &redis, &[]));
+        let mut jane = Client::connect(&second, "7", "Jane Roe");
+        redis.kill();
+        first.wait_for("Redis");
+        let result = first.post("/api/revoke", &json!({ "user": "7" })).json()["result"].clone();
+        assert_eq!(result, json!({ "revoked": 0, "pending": true }));
+        redis.start_again();
+        assert_eq!(jane.open.close_code(), 3503);
+        // A node that starts later learns of it.
+        let third = node(runtimes[0], &redis, &[]);
+        postern_tests::wait_until("the third node knows it", || {
+            handshake(&third, "7", "Jane Roe")
+                .send()
+                .is_ok_and(|outcome| matches!(outcome, Outcome::Refused(_)))
+        });
+    }
+}
+
+#[test]
+fn the_presence_is_that_of_all_nodes_and_survives_the_end_of_one() {
+    for runtimes in PAIRS {
+        let redis = Redis::start();
+        let [first, mut second] = runtimes.map(|runtime| node(runtime, &redis, &[]));
+        let mut john = Client::connect(&first, "123", "John Doe");
+        john.subscribe("room:1");
+        assert_eq!(john.next()["push"]["join"]["info"]["user"], "123");
+        let mut others: Vec<Client> = (0..3)
+            .map(|_| {
+                let mut jane = Client::connect(&second, "7", "Jane Roe");
+                jane.subscribe("room:1");
+                jane
+            })
+            .collect();
+        for _ in 0..3 {
+            assert_eq!(john.next()["push"]["join"]["info"]["user"], "7");
+        }
+        let stats = |postern: &postern_tests::postern::Postern| {
+            postern.post("/api/presence_stats", &json!({ "channel": "room:1" })).json()["result"].clone()
+        };
+        let expected = |clients, users| json!({ "num_clients": clients, "num_users": users });
+        assert_eq!([stats(&first), stats(&second)], [expected(4, 2), expected(4, 2)]);
+        let presence = john.call(json!({ "id": 4, "presence": { "channel": "room:1" } }));
+        let clients = presence["presence"]["presence"].as_object().expect("clients");
+        assert_eq!(clients.values().filter(|info| info["conn_info"]["name"] == "Jane Roe").count(), 3);
+        others.pop();
+        assert_eq!(john.next()["push"]["leave"]["info"]["user"], "7");
+        let counted = john.call(json!({ "id": 5, "presence_stats": { "channel": "room:1" } }));
+        assert_eq!(counted["presence_stats"], json!({ "num_clients": 3, "num_users": 2 }));
+        // After a new connection the clients are written under another lease.
+        redis.run(&["CLIENT", "KILL", "TYPE", "normal"]);
+        first.wait_for_count("channels are connected with Redis", 2);
+        postern_tests::wait_until("the presence is written again", || stats(&second) == expected(3, 2));
+        // The other node removes the clients of a node that has ended.
+        let start = std::time::Instant::now();
+        second.process.kill();
+        while stats(&first) != expected(1, 1) {
+            assert!(start.elapsed() < std::time::Duration::from_secs(22), "{}", stats(&first));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        for _ in 0..2 {
+            // A ping may come in between.
+            let mut push = john.next();
+            while push == json!({}) {
+                push = john.next();
+            }
+            assert_eq!(push["push"]["leave"]["info"]["user"], "7", "{push}");
+        }
     }
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use postern_tests::channels::Client;
-use postern_tests::cluster::{PAIRS, next_publication, node, publish, unconnected};
+use postern_tests::cluster::{PAIRS, next_publication, node, publish, recover, unconnected};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::redis::Redis;
 use postern_tests::wait_until;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Short times, so that a test does not wait for long.
 const FAST: [(&str, &str); 2] = [("POSTERN_REDIS_TIMEOUT", "500ms"), ("POSTERN_REDIS_PROBE", "1s")];
@@ -21,6 +21,38 @@ fn is_up(postern: &Postern) -> bool {
 fn is_told(client: &mut Client) {
     let push = client.next();
     assert_eq!(push["push"]["unsubscribe"]["code"], 2500, "{push}");
+}
+
+#[test]
+fn redis_that_is_down_at_the_start_is_not_needed_for_channels_without_history() {
+    for runtime in Runtime::BOTH {
+        let mut redis = Redis::start();
+        redis.kill();
+        let postern = unconnected(runtime, &redis.url(), &[]);
+        postern.wait_for("POSTERN_REDIS_URL: Redis cannot be reached; trying again");
+        assert_eq!(postern.get("/readyz").status, 200);
+        assert!(!is_up(&postern));
+        let mut john = Client::connect(&postern, "123", "John Doe");
+        john.subscribe("live:1");
+        assert_eq!(john.publish("live:1", json!(1)).len(), 1);
+        assert_eq!(john.subscribe("news")["offset"], Value::Null);
+        let refused = john.call(json!({ "id": 3, "publish": { "channel": "news", "data": 1 } }));
+        assert_eq!((&refused["error"]["code"], &refused["error"]["temporary"]), (&json!(100), &json!(true)));
+        // The publications that a client asks for may exist, so it tries again later.
+        let mut jane = Client::connect(&postern, "7", "Jane Roe");
+        let refused = jane.call(recover("news", 1, &json!("aaaaaaaa")));
+        assert_eq!((&refused["error"]["code"], &refused["error"]["temporary"]), (&json!(100), &json!(true)));
+        let failed = postern.post("/api/publish", &json!({ "channel": "news", "data": 1 })).json();
+        assert_eq!(failed["error"]["code"], 100, "{failed}");
+
+        redis.start_again();
+        // The subscriber has had no position, so it may have missed something.
+        is_told(&mut john);
+        assert_eq!(john.subscribe("news")["recoverable"], true);
+        publish(&postern, &json!({ "channel": "news", "data": 2 }));
+        assert_eq!(next_publication(&mut john)["data"], 2);
+        assert!(is_up(&postern));
+    }
 }
 
 #[test]
@@ -50,6 +82,34 @@ fn clients_are_refused_while_redis_is_down_if_the_settings_say_so() {
         wait_until("it is ready", || postern.get("/readyz").status == 200);
         john.subscribe("live:1");
         assert_eq!(john.publish("live:1", json!(1)).len(), 1);
+    }
+}
+
+#[test]
+fn a_restart_that_loses_everything_is_told_and_closes_no_connection() {
+    for runtimes in PAIRS {
+        let mut redis = Redis::start();
+        let nodes = runtimes.map(|runtime| node(runtime, &redis, &FAST));
+        let mut clients = nodes.each_ref().map(|node| {
+            let mut client = Client::connect(node, "7", "Jane Roe");
+            client.subscribe("news");
+            client.subscribe("live:1");
+            client
+        });
+        let epoch = publish(&nodes[0], &json!({ "channel": "news", "data": 1 }))["epoch"].clone();
+        clients.iter_mut().for_each(|client| assert_eq!(next_publication(client)["data"], 1));
+        redis.kill();
+        redis.start_again();
+        for client in &mut clients {
+            is_told(client);
+            let result = client.call(recover("news", 1, &epoch))["subscribe"].clone();
+            assert_eq!((&result["recovered"], &result["was_recovering"]), (&Value::Null, &json!(true)));
+            assert_ne!(result["epoch"], epoch);
+        }
+        for (channel, data) in [("live:1", 2), ("news", 3)] {
+            publish(&nodes[1], &json!({ "channel": channel, "data": data }));
+            clients.iter_mut().for_each(|client| assert_eq!(next_publication(client)["data"], data));
+        }
     }
 }
 
@@ -125,6 +185,32 @@ fn redis_that_freezes_is_noticed_and_delays_nothing_else() {
         // Redis has executed the command whose result was unknown.
         assert_eq!(next_publication(&mut john)["data"], 1);
         assert_eq!(john.publish("news", json!(3)).len(), 1);
+    }
+}
+
+#[test]
+fn an_emptied_server_begins_a_new_epoch() {
+    for runtimes in PAIRS {
+        let redis = Redis::start();
+        let nodes = runtimes.map(|runtime| node(runtime, &redis, &[]));
+        let mut jane = Client::connect(&nodes[1], "7", "Jane Roe");
+        jane.subscribe("news");
+        for data in 1..=2 {
+            publish(&nodes[0], &json!({ "channel": "news", "data": data }));
+            assert_eq!(next_publication(&mut jane)["data"], data);
+        }
+        redis.run(&["FLUSHALL"]);
+        let result = publish(&nodes[0], &json!({ "channel": "news", "data": 3 }));
+        assert_eq!(result["offset"], 1);
+        is_told(&mut jane);
+        let result = jane.call(recover("news", 0, &result["epoch"]))["subscribe"].clone();
+        assert_eq!(result["publications"][0]["data"], 3, "{result}");
+        // Without a message, a check finds it.
+        let third = node(runtimes[0], &redis, &[("POSTERN_POSITION_CHECK", "1s")]);
+        let mut john = Client::connect(&third, "123", "John Doe");
+        john.subscribe("news");
+        redis.run(&["FLUSHALL"]);
+        is_told(&mut john);
     }
 }
 

@@ -4,7 +4,7 @@
 //! how many nodes have got the message, so the node that has sent it knows which answers are missing.
 //!
 //! Revocations must reach nodes that are not connected at the moment, too. They are in a stream, which each node reads after it has
-//! connected, and from time to time.
+//! connected, after a message about another one, and from time to time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -97,7 +97,10 @@ impl Relay {
     }
 
     /// A message to all nodes has arrived.
-    pub(super) fn handle_control_message(&mut self, message: &[u8]) {
+    pub(super) fn handle_control_message(&mut self, message: &[u8], now: Instant) {
+        if message == [REVOKED] {
+            return self.read_revocations(now);
+        }
         let mut reader = Reader(message);
         let parts = (reader.byte(), reader.u64(), reader.u64());
         let (Some(COMMAND), Some(node), Some(number)) = parts else {
@@ -169,9 +172,10 @@ impl Relay {
         }
     }
 
-    /// The engine has a revocation.
+    /// The engine has a revocation. Nodes that have missed the command, because they were connected later, read it now.
     pub(super) fn handle_saved(&mut self, now: Instant) {
         self.control.unsaved.pop_front();
+        let _ = self.link.submit(Command::Send { topic: Topic::Control, message: [REVOKED].into() }, now);
         self.save_revocation(now);
     }
 
@@ -209,6 +213,9 @@ impl Relay {
 
 /// The first byte of a command.
 const COMMAND: u8 = b'c';
+
+/// A message without more content: there is another revocation.
+const REVOKED: u8 = b'r';
 
 /// The first byte of an answer.
 const ANSWER: u8 = b'a';

@@ -379,7 +379,7 @@ impl Relay {
             Some(Topic::Channel(channel)) => self.handle_channel_message(&channel, message, now, local),
             Some(Topic::Node(_)) if message == link::PROBE => {}
             Some(Topic::Node(_)) => self.handle_node_message(message),
-            Some(Topic::Control) => self.handle_control_message(message),
+            Some(Topic::Control) => self.handle_control_message(message, now),
             None => self.stats.foreign_messages += 1,
         }
     }
