@@ -1,9 +1,13 @@
 //! Channels over several nodes by Redis: `postern` and `postern-smol` as nodes of one cluster, each in both roles.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use postern_tests::channels::{Client, handshake};
 use postern_tests::cluster::{PAIRS, next_publication, node, publish, recover};
-use postern_tests::postern::Runtime;
+use postern_tests::postern::{Postern, Runtime};
 use postern_tests::redis::Redis;
+use postern_tests::wait_until;
 use postern_tests::ws::Outcome;
 use serde_json::{Value, json};
 
@@ -124,7 +128,7 @@ fn a_client_that_closes_or_unsubscribes_leaves_nothing_behind() {
         assert_eq!(next_publication(&mut john)["data"], 1);
         assert_eq!(john.next(), json!({ "id": 3, "publish": {} }));
         assert_eq!(john.open.close_code(), 3501, "{runtime}");
-        postern_tests::wait_until("no channel is subscribed", || {
+        wait_until("no channel is subscribed", || {
             !redis.run(&["PUBSUB", "CHANNELS"]).contains("postern:ch:")
         });
         // A new subscriber finds the stream.
@@ -185,7 +189,7 @@ fn a_revocation_reaches_a_node_that_was_not_connected() {
         assert_eq!(jane.open.close_code(), 3503);
         // A node that starts later learns of it.
         let third = node(runtimes[0], &redis, &[]);
-        postern_tests::wait_until("the third node knows it", || {
+        wait_until("the third node knows it", || {
             handshake(&third, "7", "Jane Roe")
                 .send()
                 .is_ok_and(|outcome| matches!(outcome, Outcome::Refused(_)))
@@ -194,7 +198,7 @@ fn a_revocation_reaches_a_node_that_was_not_connected() {
 }
 
 #[test]
-fn the_presence_is_that_of_all_nodes_and_survives_the_end_of_one() {
+fn presence_has_the_clients_of_all_nodes_and_survives_the_end_of_one() {
     for runtimes in PAIRS {
         let redis = Redis::start();
         let [first, mut second] = runtimes.map(|runtime| node(runtime, &redis, &[]));
@@ -211,7 +215,7 @@ fn the_presence_is_that_of_all_nodes_and_survives_the_end_of_one() {
         for _ in 0..3 {
             assert_eq!(john.next()["push"]["join"]["info"]["user"], "7");
         }
-        let stats = |postern: &postern_tests::postern::Postern| {
+        let stats = |postern: &Postern| {
             postern.post("/api/presence_stats", &json!({ "channel": "room:1" })).json()["result"].clone()
         };
         let expected = |clients, users| json!({ "num_clients": clients, "num_users": users });
@@ -226,13 +230,13 @@ fn the_presence_is_that_of_all_nodes_and_survives_the_end_of_one() {
         // After a new connection the clients are written under another lease.
         redis.run(&["CLIENT", "KILL", "TYPE", "normal"]);
         first.wait_for_count("channels are connected with Redis", 2);
-        postern_tests::wait_until("the presence is written again", || stats(&second) == expected(3, 2));
+        wait_until("the presence is written again", || stats(&second) == expected(3, 2));
         // The other node removes the clients of a node that has ended.
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         second.process.kill();
         while stats(&first) != expected(1, 1) {
-            assert!(start.elapsed() < std::time::Duration::from_secs(22), "{}", stats(&first));
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(start.elapsed() < Duration::from_secs(22), "{}", stats(&first));
+            thread::sleep(Duration::from_millis(100));
         }
         for _ in 0..2 {
             // A ping may come in between.
