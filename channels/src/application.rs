@@ -173,7 +173,7 @@ impl Channels {
         }
         let form = client.form();
         let result = self.act(client, identity, now, |client, turn| {
-            client.handle_answer(command, channel, answer, turn);
+            client.handle_answer(command, channel, answer, turn)?;
             client.execute_waiting(turn, recorder)
         });
         let close = result.err().and_then(|close| self.close_after_answers(client, close));

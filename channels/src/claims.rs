@@ -40,6 +40,12 @@ pub trait Tokens: Debug + Send + Sync {
 
     /// Returns the current time, in seconds since 1970.
     fn time(&self) -> u64;
+
+    /// Returns whether the host checks connection tokens, by [`Operation::CheckToken`](crate::engine::Operation::CheckToken). Then
+    /// [`connection`](Tokens::connection) is not called.
+    fn are_checked_by_host(&self) -> bool {
+        false
+    }
 }
 
 /// The claims that both kinds of tokens have. Times are seconds since 1970.

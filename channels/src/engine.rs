@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use postern_core::{ConnectionId, Key};
+use postern_core::{ConnectionId, Key, TokenCheck, Verdict};
 
 use crate::config::ChannelsConfig;
 use crate::exchange::{
@@ -82,6 +82,9 @@ pub enum Operation {
     History(HistoryQuery, HistoryOptions),
     /// Only has an answer. The client is closed when the answer arrives, after the answers to its earlier requests.
     Close,
+    /// Checks a connection token. It concerns no channel, and the host performs it. Its answer may arrive after the answers to later
+    /// requests.
+    CheckToken(Box<TokenCheck>),
 }
 
 /// An event for a worker.
@@ -147,7 +150,8 @@ impl ChannelEvent {
                 | Answer::History(Err(_))
                 | Answer::Close
                 | Answer::Unavailable
-                | Answer::SubscriptionUnavailable => 0,
+                | Answer::SubscriptionUnavailable
+                | Answer::TokenChecked(_) => 0,
             },
         };
         size_of::<ChannelEvent>() + more
@@ -182,6 +186,8 @@ pub enum Answer {
     Unavailable,
     /// As [`Unavailable`](Answer::Unavailable), for a subscription. It exists until the worker ends it.
     SubscriptionUnavailable,
+    /// The result of the check of a connection token.
+    TokenChecked(Verdict),
 }
 
 /// The inboxes of the workers of a node.
@@ -274,6 +280,8 @@ impl Exchange {
                 Answer::History(self.history(&channel, &query, &options, now))
             }
             Operation::Close => Answer::Close,
+            // The host has passed it to the wrong place.
+            Operation::CheckToken(_) => Answer::TokenChecked(Verdict::Unknown),
         };
         inboxes.answer(worker, ChannelEvent::Answer { client, command, channel, answer });
     }

@@ -225,6 +225,7 @@
     )
 )]
 
+mod bearer_token;
 pub mod close_code;
 mod compact_instant;
 pub mod handshake;
@@ -247,6 +248,7 @@ mod output;
 mod role;
 mod turn;
 
+pub use bearer_token::{BearerToken, InvalidToken, TokenCheck, Verdict};
 pub use close_code::CloseCode;
 pub use compact_instant::{CompactInstant, TimeBase};
 pub use frame::OpCode;

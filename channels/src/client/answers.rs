@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::commands::Turn;
-use super::{Client, Stage};
+use super::{Client, Close, Stage};
 use crate::ErrorCode;
 use crate::engine;
 use crate::exchange::{HistoryError, Subscribed};
@@ -14,13 +14,16 @@ use crate::view::{self, Texts, subscribe_result};
 
 impl Client {
     /// Handles the answer to a command, or to a request of the server if `command` is 0.
+    ///
+    /// # Errors
+    /// The Close that ends the connection.
     pub(crate) fn handle_answer(
         &mut self,
         command: u32,
         channel: &Arc<str>,
         answer: engine::Answer,
         turn: &mut Turn<'_>,
-    ) {
+    ) -> Result<(), Close> {
         match answer {
             engine::Answer::Subscribed { subscribed, since } => {
                 self.subscribed(command, channel, subscribed, since, turn);
@@ -49,9 +52,11 @@ impl Client {
             engine::Answer::SubscriptionUnavailable => {
                 self.refuse_subscription(command, channel, ErrorCode::Internal, turn);
             }
+            engine::Answer::TokenChecked(verdict) => return self.handle_verdict(command, &verdict, turn),
             // The application handles it.
             engine::Answer::Close => {}
         }
+        Ok(())
     }
 
     fn subscribed(

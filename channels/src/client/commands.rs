@@ -83,6 +83,7 @@ impl Client {
             }
             Err(_) => Err(bad_request(FIRST_BARE)),
         };
+        self.keep_if_checking(message, 0);
         result.inspect_err(|_| self.stage = Stage::Closed)
     }
 
@@ -112,7 +113,7 @@ impl Client {
             }
             match &mut self.stage {
                 Stage::Refused | Stage::Closing(_) | Stage::Closed => return Ok(()),
-                Stage::Connecting(connecting) => {
+                Stage::Checking(connecting) | Stage::Connecting(connecting) => {
                     if connecting.waiting() + message.len() > turn.config.max_waiting {
                         self.stage = Stage::Closed;
                         return Err(Disconnect::TooManyRequests.into());
@@ -139,11 +140,15 @@ impl Client {
                 self.stage = Stage::Closed;
                 return Err(close);
             }
+            if self.keep_if_checking(message, index) {
+                return Ok(());
+            }
         }
         Ok(())
     }
 
-    /// Executes the commands that waited for the reply to `connect`, once it is sent.
+    /// Executes the commands that waited for the check of the token of `connect`, once it has passed, or for the reply to `connect`, once
+    /// it is sent.
     ///
     /// # Errors
     /// As [`execute`](Client::execute).
@@ -153,7 +158,11 @@ impl Client {
         recorder: &mut impl Recorder,
     ) -> Result<(), Close> {
         for Waiting { message, executed } in self.take_waiting() {
-            self.execute(&message, executed, turn, recorder)?;
+            if self.is_bare {
+                self.execute_bare(&message, turn)?;
+            } else {
+                self.execute(&message, executed, turn, recorder)?;
+            }
         }
         Ok(())
     }

@@ -24,15 +24,12 @@ impl Client {
         request: &ConnectRequest<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Close> {
+        if self.must_be_checked(&request.token, turn) {
+            return self.check_connect(id, &request.token, turn);
+        }
         let channels = match self.server_side_channels(&request.token, turn) {
             Ok(channels) => channels,
-            Err(Refusal::Error(error)) if self.is_bare => return Err(Disconnect::instead_of(error).into()),
-            Err(Refusal::Error(error)) => {
-                turn.refuse(id, error);
-                self.stage = Stage::Refused;
-                return Ok(());
-            }
-            Err(Refusal::Disconnect(disconnect)) => return Err(disconnect.into()),
+            Err(refusal) => return self.refuse_connect(id, refusal, turn),
         };
         let mut missing = 0;
         for (channel, options) in channels {
@@ -48,11 +45,32 @@ impl Client {
         Ok(())
     }
 
+    /// Answers `connect` with a refusal.
+    ///
+    /// # Errors
+    /// The Close, if the refusal is one, or the client gets no replies.
+    pub(super) fn refuse_connect(
+        &mut self,
+        id: u32,
+        refusal: Refusal,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Close> {
+        match refusal {
+            Refusal::Error(error) if self.is_bare => Err(Disconnect::instead_of(error).into()),
+            Refusal::Error(error) => {
+                turn.refuse(id, error);
+                self.stage = Stage::Refused;
+                Ok(())
+            }
+            Refusal::Disconnect(disconnect) => Err(disconnect.into()),
+        }
+    }
+
     /// Verifies the token, if there is one. Returns the channels to which the server subscribes the client, each once: the
     /// channels of the token, and the personal channel.
     fn server_side_channels(&mut self, token: &str, turn: &Turn<'_>) -> Result<Vec<ServerSide>, Refusal> {
         let mut channels = Vec::new();
-        if !token.is_empty() {
+        if !token.is_empty() && !turn.are_tokens_checked_by_host() {
             for (name, details) in self.accept_connection_token(token, turn)?.subscriptions {
                 let options = self.server_side_options(&name, turn)?;
                 let channel: Arc<str> = name.into();
@@ -193,15 +211,23 @@ impl Client {
         }
     }
 
-    /// Returns the messages that waited for the reply to `connect`, once it is sent.
+    /// Returns the messages that waited for the check of the token of `connect`, once it has passed, or for the reply to `connect`,
+    /// once it is sent.
     pub(super) fn take_waiting(&mut self) -> Vec<Waiting> {
+        let has_passed_check = self.has_passed_check();
         match &mut self.stage {
+            Stage::Checking(connecting) if has_passed_check => {
+                let waiting = mem::take(&mut connecting.waiting);
+                self.stage = Stage::New;
+                waiting
+            }
             Stage::Connecting(connecting) if connecting.missing == 0 => {
                 let waiting = mem::take(&mut connecting.waiting);
                 self.stage = Stage::Connected;
                 waiting
             }
             Stage::New
+            | Stage::Checking(_)
             | Stage::Connecting(_)
             | Stage::Connected
             | Stage::Refused

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::Identity;
+use postern_core::{BearerToken, TokenCheck, Verdict};
 
-use super::Client;
 use super::commands::{Outcome, Turn};
+use super::{Client, Close, Connecting, Stage, Waiting};
 use crate::ErrorCode;
 use crate::channel::ChannelName;
-use crate::claims::{self, Fault, Overrides};
+use crate::claims::{self, Fault, Overrides, Tokens};
+use crate::engine::Operation;
 use crate::namespaces::Pattern;
 use crate::permissions::{self, Refusal};
 use crate::protocol::{Answer, SubRefreshRequest};
@@ -28,6 +30,20 @@ pub(super) struct Credentials {
     is_changed: bool,
     /// When the application asks for what has expired.
     scheduled: Option<Instant>,
+    /// The check of a token by the host.
+    check: Check,
+}
+
+/// The check of a connection token by the host.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// None is in progress.
+    #[default]
+    None,
+    /// The answer is awaited.
+    InProgress,
+    /// The token of `connect` holds.
+    Passed,
 }
 
 /// The contents of a token about a subscription.
@@ -63,6 +79,11 @@ impl Turn<'_> {
     /// Returns the time of an expiry in seconds since 1970, where `time` is now. A time that cannot be expressed is never.
     fn instant(&self, expires_at: Option<u64>, time: u64) -> Option<Instant> {
         self.now.checked_add(Duration::from_secs(expires_at?.saturating_sub(time)))
+    }
+
+    /// Returns whether the host checks connection tokens.
+    pub(super) fn are_tokens_checked_by_host(&self) -> bool {
+        self.config.tokens.as_deref().is_some_and(Tokens::are_checked_by_host)
     }
 
     /// Returns the seconds until an expiry, rounded up.
@@ -203,14 +224,113 @@ impl Client {
         }
     }
 
+    /// Returns whether the host must check the token of a `connect` before it is executed.
+    pub(super) fn must_be_checked(&self, token: &str, turn: &Turn<'_>) -> bool {
+        !token.is_empty() && !self.has_passed_check() && turn.are_tokens_checked_by_host()
+    }
+
+    /// Begins to check the token of a `connect`.
+    ///
+    /// # Errors
+    /// As [`refuse_connect`](Client::refuse_connect).
+    pub(super) fn check_connect(&mut self, id: u32, token: &str, turn: &mut Turn<'_>) -> Result<(), Close> {
+        if let Err(refusal) = self.check_token(id, token, turn) {
+            return self.refuse_connect(id, refusal, turn);
+        }
+        let connecting =
+            Connecting { id, missing: 0, answers: Vec::new(), held: Vec::new(), waiting: Vec::new() };
+        self.stage = Stage::Checking(Box::new(connecting));
+        Ok(())
+    }
+
+    /// Keeps a message whose `connect` has a token that is being checked, and was executed up to this command. Returns whether it
+    /// has.
+    pub(super) fn keep_if_checking(&mut self, message: &[u8], executed: usize) -> bool {
+        let Stage::Checking(connecting) = &mut self.stage else { return false };
+        connecting.waiting.push(Waiting { message: message.into(), executed });
+        true
+    }
+
+    /// Asks the host about a connection token, one at a time.
+    fn check_token(&mut self, command: u32, token: &str, turn: &mut Turn<'_>) -> Outcome {
+        let token = BearerToken::new(token.as_bytes()).map_err(|_| Fault::Invalid.refuse_connection())?;
+        let credentials = self.credentials.get_or_insert_default();
+        if credentials.check == Check::InProgress {
+            return Err(ErrorCode::TooManyRequests.into());
+        }
+        credentials.check = Check::InProgress;
+        let check = TokenCheck::new(token, turn.identity);
+        turn.request(command, "".into(), Operation::CheckToken(Box::new(check)));
+        Ok(())
+    }
+
+    /// Handles the result of the check of a token.
+    ///
+    /// # Errors
+    /// The Close that ends the connection.
+    pub(super) fn handle_verdict(
+        &mut self,
+        command: u32,
+        verdict: &Verdict,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Close> {
+        if let Some(credentials) = &mut self.credentials {
+            credentials.check = Check::None;
+        }
+        let refusal = match verdict {
+            Verdict::Valid(user) if user.id() == turn.identity.id() => {
+                let time = turn.config.tokens.as_deref().map_or(0, Tokens::time);
+                self.set_expiry(turn.instant(user.token_exp(), time));
+                None
+            }
+            // As for a token that is verified here.
+            Verdict::Valid(_) => Some(Fault::Invalid.refuse_connection()),
+            // SDKs get another token then.
+            Verdict::Refused => Some(ErrorCode::TokenExpired.into()),
+            Verdict::Unknown => Some(Fault::Unavailable.refuse_connection()),
+        };
+        if !matches!(self.stage, Stage::Checking(_)) {
+            return match refusal {
+                None => {
+                    self.answer_refresh(command, turn);
+                    Ok(())
+                }
+                Some(Refusal::Error(error)) => {
+                    turn.refuse(command, error);
+                    Ok(())
+                }
+                Some(Refusal::Disconnect(disconnect)) => Err(disconnect.into()),
+            };
+        }
+        match refusal {
+            Some(refusal) => self.refuse_connect(command, refusal, turn),
+            None => {
+                self.credentials.get_or_insert_default().check = Check::Passed;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the token of `connect` holds, by the check of the host.
+    pub(super) fn has_passed_check(&self) -> bool {
+        self.credentials.as_ref().is_some_and(|known| known.check == Check::Passed)
+    }
+
     /// Executes `refresh`.
     pub(super) fn refresh(&mut self, id: u32, token: &str, turn: &mut Turn<'_>) -> Outcome {
+        if turn.are_tokens_checked_by_host() {
+            return self.check_token(id, token, turn);
+        }
         // Its channels count with `connect` only.
         self.accept_connection_token(token, turn)?;
+        self.answer_refresh(id, turn);
+        Ok(())
+    }
+
+    fn answer_refresh(&self, id: u32, turn: &mut Turn<'_>) {
         let (client, version, expires) =
             (self.id.to_string(), &*turn.config.version, turn.ttl(self.expires_at()));
         turn.answer(id, Answer::Refresh { client: &client, version, expires });
-        Ok(())
     }
 
     /// Executes `sub_refresh`.

@@ -66,6 +66,8 @@ struct Occasional {
 pub(crate) enum Stage {
     /// No `connect` has arrived.
     New,
+    /// The host checks the token of `connect`, which is executed again afterwards.
+    Checking(Box<Connecting>),
     /// The server-side subscriptions are being made.
     Connecting(Box<Connecting>),
     /// `connect` was answered.
@@ -89,7 +91,7 @@ pub(crate) struct Connecting {
     answers: Vec<(Arc<str>, Box<Subscribed>, Option<Since>)>,
     /// The publications, joins and leaves of subscriptions with an answer, which must follow the reply.
     held: Vec<Held>,
-    /// The messages with the commands after `connect`.
+    /// The messages with the commands after `connect`; with `connect` itself while its token is checked.
     waiting: Vec<Waiting>,
 }
 
@@ -164,7 +166,7 @@ impl Client {
 
     /// Whether no `connect` has arrived, or it was refused.
     pub(crate) fn is_unconnected(&self) -> bool {
-        matches!(self.stage, Stage::New | Stage::Refused)
+        matches!(self.stage, Stage::New | Stage::Checking(_) | Stage::Refused)
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -176,7 +178,7 @@ impl Client {
     #[inline]
     pub(crate) fn memory(&self) -> usize {
         let waiting = match &self.stage {
-            Stage::Connecting(connecting) => connecting.waiting(),
+            Stage::Checking(connecting) | Stage::Connecting(connecting) => connecting.waiting(),
             Stage::New | Stage::Connected | Stage::Refused | Stage::Closing(_) | Stage::Closed => 0,
         };
         self.memory as usize + waiting

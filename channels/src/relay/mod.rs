@@ -573,7 +573,8 @@ impl Relay {
                 let asker = Asker::of(worker, &request);
                 self.read_presence(asker, &request.channel, wants_stats, now, local);
             }
-            Operation::Close => execute(worker, request, now, local),
+            // The host checks tokens without the engine.
+            Operation::Close | Operation::CheckToken(_) => execute(worker, request, now, local),
         }
         None
     }

@@ -144,6 +144,7 @@ impl Relay {
             | Operation::Presence
             | Operation::PresenceStats
             | Operation::History(..)
+            | Operation::CheckToken(_)
             | Operation::Close => None,
         };
         let Some(client) = client else { return execute(worker, request, now, local) };

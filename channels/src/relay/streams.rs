@@ -608,6 +608,7 @@ fn first_range(stream: &Stream) -> Range {
         | Operation::Presence
         | Operation::PresenceStats
         | Operation::History(..)
+        | Operation::CheckToken(_)
         | Operation::Close => None,
     });
     since.min().map_or(Range::NOTHING, Range::after)

@@ -20,6 +20,7 @@
 //! * [`source`] publishes the messages of a message broker.
 //! * `engine` connects the channels of several nodes by Redis.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
+//! * [`checker`] checks the tokens that clients send on open connections.
 //! * [`refusal`] has the texts of refused upgrades.
 //! * [`log`] formats records as lines and writes them on a separate thread.
 //! * [`metrics`] counts what the workers record.
@@ -58,11 +59,13 @@ pub mod users;
 pub mod workers;
 
 #[cfg(feature = "outbound")]
-#[cfg_attr(not(feature = "hooks"), allow(dead_code, unused_imports, reason = "only hooks use the pool"))]
 mod outbound;
 
 #[cfg_attr(not(feature = "assertion"), path = "assertion/disabled.rs")]
 pub mod assertion;
+
+#[cfg_attr(not(feature = "assertion"), path = "checker/disabled.rs")]
+pub mod checker;
 
 #[cfg_attr(not(feature = "hooks"), path = "hooks/disabled.rs")]
 pub mod hooks;

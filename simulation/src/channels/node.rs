@@ -154,6 +154,7 @@ impl Node {
             | Operation::Presence
             | Operation::PresenceStats
             | Operation::History(..)
+            | Operation::CheckToken(_)
             | Operation::Close => None,
         };
         let waiting = (fault == Some(Fault::EarlyAnswer)).then(|| self.mail.take(worker));

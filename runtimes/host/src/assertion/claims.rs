@@ -70,23 +70,36 @@ impl Rules {
         if !claims.get("iss").is_some_and(Value::is_string) {
             return Err(AssertionError::Claims.into());
         }
-        let expires_at = check_time(&claims, now)?;
-        let id = id(&claims, &self.id_claims)?;
-        let text = |names: &[String]| {
-            let texts = names.iter().filter_map(|name| find(&claims, name)?.as_str());
-            texts.filter(|text| !text.is_empty()).map(str::to_owned).next().unwrap_or_default()
-        };
-        // An id that cannot be the id of a token identifies no token, and is not a reason to refuse one that is valid.
-        let token_id = claims.get("jti").and_then(Value::as_str).filter(|id| is_token_id(id));
-        Ok(Asserted {
-            id,
-            email: text(&self.email_claims),
-            name: text(&self.name_claims),
-            expires_at,
-            issued_at: claims.get("iat").and_then(seconds),
-            token_id: token_id.unwrap_or_default().to_owned(),
-        })
+        let names = [&self.id_claims, &self.email_claims, &self.name_claims];
+        Ok(user(&claims, names.map(Vec::as_slice), now)?)
     }
+}
+
+/// Returns what the claims of a verified token say about its user: the id, the e-mail address and the name are in these claims.
+///
+/// # Errors
+/// The token is not valid now, or has no id of a user.
+pub(super) fn user(
+    claims: &Map<String, Value>,
+    [id_claims, email_claims, name_claims]: [&[String]; 3],
+    now: SystemTime,
+) -> Result<Asserted, AssertionError> {
+    let expires_at = check_time(claims, now)?;
+    let id = id(claims, id_claims)?;
+    let text = |names: &[String]| {
+        let texts = names.iter().filter_map(|name| find(claims, name)?.as_str());
+        texts.filter(|text| !text.is_empty()).map(str::to_owned).next().unwrap_or_default()
+    };
+    // An id that cannot be the id of a token identifies no token, and is not a reason to refuse one that is valid.
+    let token_id = claims.get("jti").and_then(Value::as_str).filter(|id| is_token_id(id));
+    Ok(Asserted {
+        id,
+        email: text(email_claims),
+        name: text(name_claims),
+        expires_at,
+        issued_at: claims.get("iat").and_then(seconds),
+        token_id: token_id.unwrap_or_default().to_owned(),
+    })
 }
 
 fn is_token_id(id: &str) -> bool {
@@ -162,7 +175,7 @@ fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
 /// Returns the rule behind an error of the library. The text of the error is not logged, because texts of JSON and base64
 /// errors quote the token.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all others mean that it is not signed with this key")]
-fn broken_rule(error: &jsonwebtoken::errors::Error) -> AssertionError {
+pub(super) fn broken_rule(error: &jsonwebtoken::errors::Error) -> AssertionError {
     match error.kind() {
         ErrorKind::InvalidToken | ErrorKind::Base64(_) => AssertionError::Malformed,
         ErrorKind::Json(_) | ErrorKind::Utf8(_) | ErrorKind::MissingRequiredClaim(_) => {

@@ -4,7 +4,6 @@
 use std::io;
 use std::sync::Arc;
 
-use postern_channels::claims::Tokens;
 use postern_core::handshake::Assertion;
 use slog::Logger;
 
@@ -15,6 +14,10 @@ pub enum AssertionSettings {}
 /// The tokens of channels that are accepted. This build cannot have such settings.
 #[derive(Debug, Clone)]
 pub enum TokenSettings {}
+
+/// Verifies tokens. This build has no verifier.
+#[derive(Debug)]
+pub enum TokenVerifier {}
 
 /// A request to fetch the keys again. This build has no keys.
 #[derive(Debug, Clone)]
@@ -28,7 +31,7 @@ impl Refresh {
 }
 
 /// A verifier of tokens, and the means to request its keys again. This build has no verifier.
-pub type StartedTokens = (Arc<dyn Tokens>, Option<Refresh>);
+pub type StartedTokens = (Arc<TokenVerifier>, Option<Refresh>);
 
 /// Returns no verifier.
 ///

@@ -46,6 +46,7 @@ use refresh::{Cause, Subject};
 
 pub use presets::Preset;
 pub use source::KeySource;
+pub(crate) use tokens::UserClaims;
 pub use tokens::{StartedTokens, TokenSettings, TokenVerifier, start_tokens};
 
 /// The tokens that are accepted, and the claims of them that are used.

@@ -16,10 +16,11 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use postern_channels::claims::{
     ConnectionClaims, Fault, Overrides, SubscriptionClaims, SubscriptionDetails, TokenClaims, Tokens,
 };
-use postern_core::handshake::AssertionError;
+use postern_core::handshake::{Asserted, AssertionError};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use slog::{Logger, info, warn};
 
 use super::Refresh;
@@ -56,7 +57,7 @@ impl fmt::Debug for TokenSettings {
 }
 
 /// A verifier of tokens, and the means to request its keys again if they come from a JWK Set.
-pub type StartedTokens = (Arc<dyn Tokens>, Option<Refresh>);
+pub type StartedTokens = (Arc<TokenVerifier>, Option<Refresh>);
 
 /// Creates the verifier of the tokens of channels, and starts to fetch its keys, as for [assertions](super::start). Does nothing
 /// without settings.
@@ -78,6 +79,14 @@ pub fn start_tokens(settings: Option<&TokenSettings>, log: &Logger) -> io::Resul
         .map_err(|error| io::Error::other(format!("POSTERN_TOKEN_JWKS: {error}")))?;
     let refresh = verifier.keys.as_ref().map(IssuerKeys::refresh);
     Ok(Some((Arc::new(verifier), refresh)))
+}
+
+/// The claims of a verified token about its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UserClaims {
+    pub(crate) user: Asserted,
+    /// `sid`: the session. Empty if there is none.
+    pub(crate) session_id: String,
 }
 
 /// Verifies tokens of channels. It can be shared by threads.
@@ -149,21 +158,47 @@ impl TokenVerifier {
         claims.subscription().ok_or(Fault::Invalid)
     }
 
-    fn verify(&self, token: &[u8]) -> Result<Claims, Fault> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| Fault::Invalid)?;
-        if header.alg == Algorithm::HS256 {
-            // RFC 7515 §4.1.11: no critical extension is supported.
-            let secret = self.secret.as_ref().filter(|_| header.crit.is_none()).ok_or(Fault::Invalid)?;
-            let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
-            let decoded = jsonwebtoken::decode(token, secret, &validation);
-            return decoded.map(|token| token.claims).map_err(|_| Fault::Invalid);
+    /// Verifies a token about a user, which must have `exp` and `sub`, and may have `email`, `name`, `iat`, `jti` and `sid`.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub(crate) fn user(
+        &self,
+        token: &[u8],
+        clock: SystemTime,
+        now: Instant,
+    ) -> Result<UserClaims, AssertionError> {
+        let claims: Map<String, Value> = self.decode(token, now)?;
+        // The library also accepts a list that contains the issuer. RFC 7519 §4.1.1 requires a string.
+        if self.validation.iss.is_some() && !claims.get("iss").is_some_and(Value::is_string) {
+            return Err(AssertionError::Claims);
         }
-        let keys = self.keys.as_ref().ok_or(Fault::Invalid)?;
-        let verified = keys.verify(Instant::now(), |keys| claims::decode(token, keys, &self.validation));
-        verified.map_err(|error| match error == AssertionError::KeysUnavailable {
+        let names = USER_CLAIMS.map(|name| [name.to_owned()]);
+        let [id, email, name] = &names;
+        let user = claims::user(&claims, [id, email, name], clock)?;
+        let session_id = claims.get("sid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(UserClaims { user, session_id })
+    }
+
+    fn verify(&self, token: &[u8]) -> Result<Claims, Fault> {
+        self.decode(token, Instant::now()).map_err(|error| match error == AssertionError::KeysUnavailable {
             true => Fault::Unavailable,
             false => Fault::Invalid,
         })
+    }
+
+    fn decode<C: DeserializeOwned>(&self, token: &[u8], now: Instant) -> Result<C, AssertionError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| AssertionError::Malformed)?;
+        if header.alg == Algorithm::HS256 {
+            // RFC 7515 §4.1.11: no critical extension is supported.
+            let secret = self.secret.as_ref().filter(|_| header.crit.is_none());
+            let secret = secret.ok_or(AssertionError::Malformed)?;
+            let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+            let decoded = jsonwebtoken::decode(token, secret, &validation);
+            return decoded.map(|token| token.claims).map_err(|error| claims::broken_rule(&error));
+        }
+        let keys = self.keys.as_ref().ok_or(AssertionError::Key)?;
+        keys.verify(now, |keys| claims::decode(token, keys, &self.validation))
     }
 }
 
@@ -294,3 +329,6 @@ fn bytes(json: Option<&RawValue>, base64: Option<&str>) -> Option<Option<Vec<u8>
         }
     }
 }
+
+/// The claims of a token about a user: the id, the e-mail address and the name.
+const USER_CLAIMS: [&str; 3] = ["sub", "email", "name"];

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_channels::ChannelsConfig;
-use postern_channels::engine::{ChannelEvent, Inboxes, Receipt, Request};
+use postern_channels::engine::{Answer, ChannelEvent, ClientRef, Inboxes, Receipt, Request};
 #[cfg(feature = "control")]
 use postern_channels::exchange::ExchangeStats;
 use postern_channels::exchange::{Exchange, ExchangeConfig, Publish, WorkerId};
@@ -19,9 +19,11 @@ use postern_channels::relay::{
     command::{Cause, Failure},
 };
 use postern_core::handshake::Revocation;
+use postern_core::{TokenCheck, Verdict};
 
 use smol::channel::Receiver;
 
+use crate::checker::Checker;
 use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::workers::{Command, RemoteCommand};
@@ -37,6 +39,8 @@ pub struct Node {
     hooks: Hooks,
     /// The engine, if several nodes share the channels.
     engine: OnceLock<Engine>,
+    /// Checks the tokens that clients send on open connections.
+    checker: OnceLock<Arc<Checker>>,
 }
 
 /// Figures of all channels and inboxes.
@@ -90,6 +94,7 @@ impl Node {
             config: Mutex::new(config),
             hooks,
             engine: OnceLock::new(),
+            checker: OnceLock::new(),
         })
     }
 
@@ -159,6 +164,37 @@ impl Node {
             let event = ChannelEvent::Hook { client, number, answer: Box::new(answer) };
             Delivery { node: &node, wakes: Wakes::All }.answer(worker, event);
         });
+    }
+
+    /// Sets what checks tokens, once.
+    pub(crate) fn set_checker(&self, checker: Arc<Checker>) {
+        // There is one for each process.
+        let _ = self.checker.set(checker);
+    }
+
+    /// Returns what checks tokens.
+    pub(crate) fn checker(&self) -> Option<&Arc<Checker>> {
+        self.checker.get()
+    }
+
+    /// Checks a token of a client of a worker. The answer becomes an event of the worker, with a wake.
+    pub(super) fn check_token(
+        self: &Arc<Node>,
+        worker: WorkerId,
+        client: ClientRef,
+        command: u32,
+        check: &TokenCheck,
+    ) {
+        let node = self.clone();
+        let answer = move |verdict| {
+            let answer = Answer::TokenChecked(verdict);
+            let event = ChannelEvent::Answer { client, command, channel: "".into(), answer };
+            Delivery { node: &node, wakes: Wakes::All }.answer(worker, event);
+        };
+        match self.checker() {
+            Some(checker) => checker.check(check, answer),
+            None => answer(Verdict::Unknown),
+        }
     }
 
     /// Calls `operation` with the share of the channels to which `channel` belongs. Its lock is held during the call.

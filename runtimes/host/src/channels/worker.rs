@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_channels::engine::{ChannelEvent, Effect};
+use postern_channels::engine::{ChannelEvent, Effect, Operation, Request};
 use postern_channels::exchange::WorkerId;
 
 use super::Node;
@@ -42,8 +42,12 @@ impl NodeWorker {
     }
 
     /// Performs an effect of the worker. The answer to a request to the channels is among the events afterwards, without a wake.
+    /// The answer to the check of a token may arrive later, with a wake.
     pub fn execute(&mut self, effect: Effect, now: Instant) {
         match effect {
+            Effect::Request(Request { client, command, operation: Operation::CheckToken(check), .. }) => {
+                self.node.check_token(self.worker, client, command, &check);
+            }
             Effect::Request(request) => self.node.execute(self.worker, request, now),
             Effect::Hook(request) => self.node.ask(self.worker, &request),
         }

@@ -163,6 +163,7 @@ impl AdminApi {
             channels: self.process.node.stats(),
             hooks: self.process.node.hooks().stats(),
             source: self.process.source.stats(),
+            checks: self.process.node.checker().map(|checker| checker.stats()),
             revocations: self.process.revocations.len(),
             usage: Usage::now(),
         };

@@ -21,6 +21,7 @@ use super::watchdog::Watchdog;
 use crate::application::Worker;
 use crate::assertion;
 use crate::channels::{Node, NodeWorker};
+use crate::checker::{self, Checker};
 use crate::control::Control;
 use crate::engine::Engine;
 use crate::hooks::Hooks;
@@ -116,6 +117,11 @@ impl Process {
         let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
         let tokens = assertion::start_tokens(plan.settings.channels.tokens.as_ref(), &logger)?;
         let (tokens, token_keys) = tokens.unzip();
+        let service = plan.settings.auth.as_ref();
+        if let Some(checker) = Checker::start(service, tokens.as_ref(), &plan.rules().handshake, &logger) {
+            node.set_checker(checker);
+        }
+        let tokens = checker::tokens(service.is_some(), tokens);
         node.set_config(Arc::new(ChannelsConfig { tokens, ..ChannelsConfig::clone(&plan.channels) }));
         signals.set_reload(Reload::new(plan, [keys, token_keys.flatten()], &node, &logger));
         let acceptor = Acceptor::new(plan.gate(), &logger)?;

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use super::counts::{Code, Initiator};
 use super::{Histogram, Sum, Usage};
 use crate::channels::NodeStats;
+use crate::checker::CheckStats;
 use crate::hooks::HookStats;
 use crate::source::SourceStats;
 
@@ -57,6 +58,8 @@ pub(crate) struct Process {
     pub(crate) hooks: Option<HookStats>,
     /// Figures of the messages of a broker.
     pub(crate) source: Option<SourceStats>,
+    /// `None` if tokens on open connections are not checked.
+    pub(crate) checks: Option<CheckStats>,
     /// Revocations that are kept.
     pub(crate) revocations: usize,
     pub(crate) usage: Usage,
@@ -126,6 +129,7 @@ impl Collector for Exposition {
         self.connections(&mut families)?;
         self.messages(&mut families)?;
         self.channels(&mut families)?;
+        self.checks(&mut families)?;
         self.hooks(&mut families)?;
         self.source(&mut families)?;
         self.engine(&mut families)?;
@@ -305,6 +309,25 @@ impl Exposition {
 }
 
 impl Exposition {
+    #[cfg(feature = "assertion")]
+    fn checks(&self, families: &mut Families<'_>) -> fmt::Result {
+        let CheckStats { outcomes: [valid, refused, unknown], requests } =
+            self.process.checks.unwrap_or_default();
+        families.counters(
+            "token_checks",
+            "Checks of tokens on open connections: the token holds (valid), or does not hold (refused), or the service that knows it is \
+             unavailable (unknown)",
+            [("valid", valid), ("refused", refused), ("unknown", unknown)]
+                .map(|(outcome, count)| ([("outcome", outcome)], count)),
+        )?;
+        families.counter("auth_requests", "Requests to the service at POSTERN_AUTH_URL", requests)
+    }
+
+    #[cfg(not(feature = "assertion"))]
+    fn checks(&self, _: &mut Families<'_>) -> fmt::Result {
+        Ok(())
+    }
+
     fn channels(&self, families: &mut Families<'_>) -> fmt::Result {
         let NodeStats { channels: stats, inbox_bytes, engine: _ } = self.process.channels;
         let counts = &self.sum.channels;
@@ -474,6 +497,7 @@ mod tests {
             unacknowledged: 34,
             failures: 35,
         }),
+        checks: Some(CheckStats { outcomes: [31, 32, 33], requests: 34 }),
         revocations: 8,
         usage: Usage {
             cpu: Duration::from_millis(1_250),
@@ -617,6 +641,10 @@ mod tests {
             r#"postern_source_dead_total{reason="version"} 10"#,
             "postern_source_unacked 34",
             "postern_source_failures_total 35",
+            r#"postern_token_checks_total{outcome="valid"} 31"#,
+            r#"postern_token_checks_total{outcome="refused"} 32"#,
+            r#"postern_token_checks_total{outcome="unknown"} 33"#,
+            "postern_auth_requests_total 34",
             "postern_inbox_overflows_total 6",
             r#"postern_publications_total{source="client"} 100"#,
             r#"postern_publications_total{source="api"} 200"#,

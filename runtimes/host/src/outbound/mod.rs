@@ -14,6 +14,6 @@ pub(crate) mod tests;
 
 pub(crate) use client::{Answer, Client, ClientConfig, RequestError};
 pub(crate) use http_url::{HttpUrl, HttpUrlError};
-#[cfg(test)]
+#[cfg(feature = "assertion")]
 pub(crate) use pool::SubmitError;
 pub(crate) use pool::{Pool, PoolConfig};

@@ -2,7 +2,7 @@
 //!
 //! * `names`, `setting`, `table`: every setting with its default, its help, and the function that reads its text.
 //!   `--help`, `--print-config`, the known names and the values come from this table.
-//! * `value`, `net`, `secret`, `preset`, `assertion`, `tokens`, `hooks`, `source`: the kinds of values.
+//! * `value`, `net`, `secret`, `preset`, `assertion`, `tokens`, `auth`, `hooks`, `source`: the kinds of values.
 //! * `command`, `sources`, `links`: flags, the environment and `.env`.
 //! * `feature`, `check`, `error`, `hints`, `suggest`: what is wrong, and what to write instead.
 //! * `model`: the values as they were written, [`Settings`].
@@ -10,6 +10,8 @@
 
 #[cfg_attr(not(feature = "assertion"), path = "assertion/disabled.rs")]
 mod assertion;
+#[cfg_attr(not(feature = "assertion"), path = "auth/disabled.rs")]
+mod auth;
 mod check;
 mod command;
 mod error;
@@ -147,6 +149,7 @@ pub fn load(
         errors.add(SettingsError::value(chosen.setting, &chosen.text, chosen.source, &error));
     }
     settings.source = source::source(&texts, &mut errors);
+    settings.auth = auth::auth(&texts, settings.auth_cache);
     let mut namespaces = None;
     if let Purpose::CheckConfig(Some(path)) = &purpose {
         match channels_file::read(path) {

@@ -15,6 +15,7 @@ use postern_core::session::SessionConfig;
 
 use super::secret::SecretFile;
 use crate::assertion::{AssertionSettings, TokenSettings};
+use crate::checker::AuthSettings;
 use crate::hooks::HookSettings;
 use crate::listen::{Access, Address};
 use crate::log::{self, LogSettings};
@@ -73,6 +74,10 @@ pub struct Settings {
     pub is_assertion_expiry_enforced: bool,
     /// When connections end whose tokens have expired.
     pub expiry: ExpiryConfig,
+    /// The service that checks tokens on open connections. `None` if there is none.
+    pub auth: Option<AuthSettings>,
+    /// The time for which its answers are used again.
+    pub auth_cache: Duration,
     /// The backend that events are sent to. `None` if there is none.
     pub hooks: Option<HookSettings>,
     /// The time that the backend has for a decision about a command.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::feature::Feature;
 use super::model::Settings;
 use super::names::{
-    ALLOWED_ORIGINS, ASSERTION_ISSUER, ASSERTION_JWKS, HOOK_URL, PREFIX, REDIS_URL, TOKEN_ISSUER, TOKEN_JWKS,
+    ALLOWED_ORIGINS, ASSERTION_ISSUER, ASSERTION_JWKS, AUTH_URL, HOOK_URL, PREFIX, REDIS_URL, TOKEN_ISSUER,
+    TOKEN_JWKS,
 };
 use super::net;
 use super::value::{self, OFF, ValueError};
@@ -258,8 +259,16 @@ fn show_seconds(duration: &Duration) -> String {
 }
 
 /// The settings whose values are URLs, even without a scheme.
-const URLS: [&str; 7] =
-    [ASSERTION_ISSUER, ASSERTION_JWKS, HOOK_URL, REDIS_URL, TOKEN_ISSUER, TOKEN_JWKS, ALLOWED_ORIGINS];
+const URLS: [&str; 8] = [
+    ASSERTION_ISSUER,
+    ASSERTION_JWKS,
+    AUTH_URL,
+    HOOK_URL,
+    REDIS_URL,
+    TOKEN_ISSUER,
+    TOKEN_JWKS,
+    ALLOWED_ORIGINS,
+];
 
 /// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -149,6 +149,7 @@ const NEEDS: &[Needs] = &[
     Needs { setting: TOKEN_ISSUER, needed: &[JWT_SECRET, TOKEN_JWKS] },
     Needs { setting: TOKEN_AUDIENCE, needed: &[JWT_SECRET, TOKEN_JWKS] },
     Needs { setting: HOOK_CONCURRENCY, needed: &[HOOK_URL] },
+    Needs { setting: AUTH_CACHE, needed: &[AUTH_URL] },
     Needs { setting: HOOK_SECRET, needed: &[HOOK_URL] },
     Needs { setting: HOOK_SECRET_FILE, needed: &[HOOK_URL] },
     Needs { setting: HOOK_TIMEOUT, needed: &[HOOK_URL] },

@@ -4,12 +4,14 @@ use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
 use jsonwebtoken::Algorithm as A;
-use postern_core::handshake::AssertionError as E;
+use postern_core::handshake::{AssertionError as E, IdentityRules};
+use postern_core::{BearerToken, Verdict as Checked};
 use proptest::prelude::*;
 
 use super::super::claims::{LEEWAY, Refusal, Rules};
 use super::super::keys::KeySet;
 use super::*;
+use crate::checker;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -405,6 +407,58 @@ fn tokens_have_the_verdicts_of_the_table() {
     for (name, token, verdict) in vectors {
         assert_eq!(world.verify(&token).map(drop), verdict, "{name}: {}", token.escape_ascii());
     }
+}
+
+/// The same tokens, checked as those that clients send on open connections.
+#[test]
+fn checks_of_open_connections_accept_no_other_token_of_the_table() {
+    let world = &*WORLD;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwks.json");
+    let published = [&world.es256, &world.es384, &world.ed, &world.rs256].map(Signer::jwk);
+    let mut for_encryption = world.encryption.jwk();
+    for_encryption["use"] = json!("enc");
+    let published = [&published[..], &[world.rsa.jwk_without_alg(), for_encryption]].concat();
+    std::fs::write(&path, set(&published)).unwrap();
+    let settings = TokenSettings {
+        secret: Some(b"a secret that signs none of these tokens".to_vec()),
+        keys: Some(KeySource::File(path)),
+        issuer: Some(ISSUER.to_owned()),
+        audience: vec![AUDIENCE.to_owned(), "other".to_owned()],
+    };
+    let verifier = TokenVerifier::start(&settings, &no_log()).unwrap();
+    let clock = UNIX_EPOCH + Duration::from_secs(NOW);
+    let check = |token: &[u8]| {
+        let Ok(token) = BearerToken::new(token) else { return Checked::Refused };
+        checker::verdict(verifier.user(token.as_bytes(), clock, Instant::now()), IdentityRules::default())
+    };
+    let mut count = 0;
+    for (name, token) in &*GOOD {
+        let verdict = check(token);
+        // The table has tokens for request heads of any size.
+        if token.len() > BearerToken::MAX {
+            assert_eq!(verdict, Checked::Refused, "{name}");
+        } else {
+            assert!(matches!(&verdict, Checked::Valid(user) if user.id() == "42"), "{name}: {verdict:?}");
+        }
+        count += 1;
+    }
+    for (name, token, refusal) in bad(world) {
+        let verdict = check(&token);
+        let expected = match refusal {
+            Refusal::Final(_) => &[Checked::Refused][..],
+            // The keys are read again, once.
+            Refusal::UnknownKey(_) => &[Checked::Refused, Checked::Unknown],
+        };
+        assert!(expected.contains(&verdict), "{name}: {verdict:?}");
+        count += 1;
+    }
+    assert!(count >= 60, "only {count} tokens");
+    // A token with the secret is accepted, and a public key is not a secret.
+    let secret = world.hmac(A::HS256, "", b"a secret that signs none of these tokens");
+    assert!(matches!(check(&secret), Checked::Valid(_)));
+    let expired = |exp: u64| world.es256.token(&with(NOW, "exp", json!(exp)));
+    assert_eq!(check(&expired(NOW - LEEWAY)), Checked::Refused);
 }
 
 #[test]

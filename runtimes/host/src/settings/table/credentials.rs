@@ -1,7 +1,9 @@
-//! Credentials: the end of connections whose tokens have expired.
+//! Credentials: the end of connections whose tokens have expired, and checks of tokens on open connections.
 
+use crate::settings::auth;
+use crate::settings::feature::Feature;
 use crate::settings::names::*;
-use crate::settings::setting::{Setting, duration, duration_or_off};
+use crate::settings::setting::{Setting, duration, duration_or_off, text};
 
 pub(super) fn settings() -> Vec<Setting> {
     vec![
@@ -19,5 +21,23 @@ pub(super) fn settings() -> Vec<Setting> {
              so that clients whose tokens expire together do not return\n\
              together. 0 closes them at once",
         ),
+        text(
+            AUTH_URL,
+            "URL",
+            "",
+            |_, text| if text.is_empty() { Ok(()) } else { auth::check_url(text) },
+            "The URL at which the gateway asks whether a token holds\n\
+             (forwardAuth, auth_request). It is asked about tokens that\n\
+             clients send on open connections. Without it they are verified\n\
+             with JWT_SECRET and POSTERN_TOKEN_JWKS",
+        )
+        .needs(Feature::Assertion, ""),
+        duration_or_off(
+            AUTH_CACHE,
+            |settings| &mut settings.auth_cache,
+            "The time for which an answer of POSTERN_AUTH_URL is used again for\n\
+             the same token. 0 asks each time",
+        )
+        .default("10s"),
     ]
 }
