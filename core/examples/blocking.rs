@@ -162,6 +162,7 @@ impl Recorder for Sentences {
             | Record::RateKept { .. }
             | Record::CredentialsEnded { .. }
             | Record::TokenRefreshed { .. }
+            | Record::RefreshRefused { .. }
             | Record::Abandoned { .. } => {}
         }
     }

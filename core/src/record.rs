@@ -97,6 +97,15 @@ pub enum Record<'a> {
         /// The user, with the new token.
         identity: &'a Identity,
     },
+    /// A message of a client with a newer token does not refresh its connection, which stays as it was.
+    RefreshRefused {
+        /// The connection.
+        connection: ConnectionId,
+        /// The user.
+        identity: &'a Identity,
+        /// The cause.
+        refusal: RefreshRefusal,
+    },
     /// The server begins to close a connection, because its credentials no longer hold. [`Record::Closed`] follows.
     CredentialsEnded {
         /// The connection.
@@ -163,6 +172,43 @@ impl CredentialsEnd {
         match self {
             CredentialsEnd::Expired => "token expired",
             CredentialsEnd::Revoked => "revoked",
+        }
+    }
+}
+
+/// Why a message with a token does not refresh the token of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshRefusal {
+    /// It is not one JSON object with one token.
+    Malformed,
+    /// The token is longer than [`BearerToken::MAX`](crate::BearerToken::MAX).
+    TooLong,
+    /// The client sends too many of them.
+    TooMany,
+    /// The token does not hold.
+    TokenRefused,
+    /// The token has expired.
+    Expired,
+    /// The token, its session or the user is revoked.
+    Revoked,
+    /// The token belongs to another user.
+    OtherUser,
+    /// The token cannot be checked now.
+    Unavailable,
+}
+
+impl RefreshRefusal {
+    /// Returns the code, for the client and for the log.
+    pub fn code(self) -> &'static str {
+        match self {
+            RefreshRefusal::Malformed => "malformed",
+            RefreshRefusal::TooLong => "too_long",
+            RefreshRefusal::TooMany => "too_many",
+            RefreshRefusal::TokenRefused => "token_refused",
+            RefreshRefusal::Expired => "token_expired",
+            RefreshRefusal::Revoked => "revoked",
+            RefreshRefusal::OtherUser => "other_user",
+            RefreshRefusal::Unavailable => "unavailable",
         }
     }
 }

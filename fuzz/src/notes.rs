@@ -37,7 +37,9 @@ impl Note {
             Record::RateExceeded { connection, .. } | Record::RateKept { connection, .. } => {
                 (*connection, Note::Rate)
             }
-            Record::CredentialsEnded { connection, .. } | Record::TokenRefreshed { connection, .. } => {
+            Record::CredentialsEnded { connection, .. }
+            | Record::TokenRefreshed { connection, .. }
+            | Record::RefreshRefused { connection, .. } => {
                 (*connection, Note::CredentialsEnded)
             }
             Record::Closed { connection, ending, summary, .. } => {

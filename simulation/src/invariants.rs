@@ -183,6 +183,7 @@ impl Recorder for Ledger {
             | Record::RateExceeded { .. }
             | Record::RateKept { .. }
             | Record::TokenRefreshed { .. }
+            | Record::RefreshRefused { .. }
             | Record::CredentialsEnded { .. } => {}
         }
     }

@@ -147,7 +147,7 @@ impl Station {
                     WorkerMessage::Drain(_) => "is asked to drain",
                     WorkerMessage::Close => "is asked to close",
                     WorkerMessage::Application(event) => match *event {},
-                    _ => "receives a message",
+                    WorkerMessage::TokenChecked(..) | _ => "receives a message",
                 };
                 around.trace.step(Subject::Worker(self.number), what, 0);
                 let now = around.now();

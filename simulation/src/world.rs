@@ -338,6 +338,7 @@ impl World {
                     self.trace.step(Subject::Worker(worker), "sends a message to worker", other);
                     self.send(worker, other, Item::Message(WorkerMessage::Peer(message)));
                 }
+                WorkerEffect::CheckToken(_) => self.trace.step(Subject::Worker(worker), "checks a token", 0),
             }
         }
         for client in clients {

@@ -21,6 +21,9 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The secret of every Identity service that a test starts.
+    pub const SECRET: &str = "a secret for tests, and only for tests";
+
     /// Starts it on a free port.
     ///
     /// # Panics
@@ -56,7 +59,7 @@ impl Identity {
         let address = ports::free();
         let mut command = Command::new(Binary::Identity.path());
         command.envs(environment.iter().copied());
-        command.args(["--listen", &address.to_string()]).args(arguments).env("JWT_SECRET", SECRET);
+        command.args(["--listen", &address.to_string()]).args(arguments).env("JWT_SECRET", Self::SECRET);
         let mut process = Process::spawn("identity", &mut command).expect("the Identity service starts");
         process.wait_until_listening(address, Duration::from_secs(10)).expect("the Identity service listens");
         Self { process, address }
@@ -84,7 +87,7 @@ impl Identity {
     /// If there is no such user.
     #[track_caller]
     pub fn expired_token(&self, email: &str) -> String {
-        issue(SECRET, email, SystemTime::now() - 2 * LIFETIME)
+        issue(Self::SECRET, email, SystemTime::now() - 2 * LIFETIME)
     }
 
     /// Returns a token of this user that is signed with another secret.
@@ -120,8 +123,5 @@ fn issue(secret: &str, email: &str, at: SystemTime) -> String {
     let token = Tokens::new(secret.as_bytes(), LIFETIME).issue(user, at).expect("HS256 signs anything");
     canary::secret(Kind::Token, token)
 }
-
-/// The secret of every Identity service that a test starts.
-const SECRET: &str = "a secret for tests, and only for tests";
 
 const LIFETIME: Duration = Duration::from_secs(3600);

@@ -9,7 +9,7 @@ use postern_tests::identity::Identity;
 use postern_tests::issuer::unix_time;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::scripted_identity::Scripted;
-use postern_tests::ws::Handshake;
+use postern_tests::ws::{Handshake, Open};
 use serde_json::{Value, json};
 
 const CHANNELS: &str = "/connection/websocket";
@@ -106,5 +106,75 @@ fn service_that_gives_no_answer_refuses_for_the_moment() {
             assert!(line.contains(&url) && !line.contains(&token), "{line}");
             client.call(json!({ "id": 3, "presence_stats": { "channel": "#123" } }));
         }
+    }
+}
+
+/// Sends a text message, and returns the answer.
+#[track_caller]
+fn ask(open: &mut Open, message: &str) -> Value {
+    open.send(message);
+    serde_json::from_str(&open.receive().into_text().expect("a text")).expect("JSON")
+}
+
+fn refresh(token: &str) -> String {
+    json!({ "type": "refresh", "token": token }).to_string()
+}
+
+/// With the service, and with the secret of Identity.
+fn by_each(runtime: Runtime, identity: &Identity, check: impl Fn(&Postern)) {
+    let url = url(identity.address());
+    for source in [("POSTERN_AUTH_URL", &*url), ("JWT_SECRET", Identity::SECRET)] {
+        let settings = [&SETTINGS[..], &[source, ("POSTERN_IN_BAND_AUTH", "on")]].concat();
+        check(&Postern::start_with_control(runtime, &settings));
+    }
+}
+
+#[test]
+fn a_client_of_echo_refreshes_its_token_by_a_message() {
+    let identity = Identity::start();
+    for runtime in Runtime::BOTH {
+        by_each(runtime, &identity, |postern| {
+            let exp = unix_time() + 2;
+            let open = || {
+                let handshake = postern.handshake().header("User-ID", "123");
+                handshake.header("User-Token-Exp", &exp.to_string()).open()
+            };
+            let (mut kept, mut expired) = (open(), open());
+            let john = identity.login("john@example.com");
+            let answer = ask(&mut kept, &refresh(&john));
+            assert_eq!(answer["type"], "refreshed", "{answer}");
+            assert!(answer["expires_at"].as_u64().is_some_and(|at| at > exp + 3000), "{answer}");
+            kept.echo("hello");
+            // None of these refreshes the connection.
+            let forged = identity.forged_token("john@example.com");
+            let ann = identity.login("ann@example.com");
+            for (message, code) in [
+                (refresh(&ann), "other_user"),
+                (refresh(&forged), "token_refused"),
+                (refresh(&john[..john.len() - 1]), "token_refused"),
+                (refresh(&identity.expired_token("john@example.com")), "token_refused"),
+                (refresh(&format!("{john} {john}")), "malformed"),
+                (refresh(&john)[..40].to_owned(), "malformed"),
+                (refresh(&"a".repeat(8193)), "too_long"),
+            ] {
+                let answer = ask(&mut expired, &message);
+                assert_eq!(
+                    answer,
+                    json!({ "type": "refresh_refused", "code": code }),
+                    "{runtime}: {message:.60}"
+                );
+                thread::sleep(Duration::from_millis(200));
+            }
+            assert_eq!(expired.closed(), (4401, "token expired".to_owned()));
+            kept.echo("still here");
+            let line = postern.wait_for("Refresh of the token of");
+            assert!(line.contains("WARN") && line.contains("code: other_user"), "{line}");
+            assert_eq!(postern.metric("postern_refreshes_refused_total"), Some(7.0));
+            assert_eq!(postern.metric("postern_tokens_refreshed_total"), Some(1.0));
+            for token in [&john, &forged, &ann] {
+                let log = postern.log().join("\n");
+                assert!(!log.contains(token.rsplit('.').next().unwrap_or(token)), "{token} is logged");
+            }
+        });
     }
 }

@@ -197,7 +197,7 @@ impl Rig {
             let (worker, now) = (&mut runtime.worker, runtime.now);
             let mut inbox = Events::default();
             while let Some(effect) = worker.poll_effect() {
-                let WorkerEffect::Application(effect) = effect else { panic!("no limit of connections") };
+                let WorkerEffect::Application(effect) = effect else { panic!("{effect:?}") };
                 let request = match effect {
                     Effect::Request(request) => request,
                     Effect::Hook(request) => {

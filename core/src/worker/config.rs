@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::check::InBandConfig;
 use crate::handshake::{HandshakeConfig, Revocations};
 use crate::policy::{ExpiryConfig, KeepAliveConfig, Users};
 use crate::session::SessionConfig;
@@ -19,6 +20,8 @@ pub struct WorkerConfig {
     /// [`Identity::token_exp`](crate::handshake::Identity::token_exp). It needs
     /// [`HandshakeConfig::wall_clock`]. Default none: never.
     pub expiry: Option<ExpiryConfig>,
+    /// The messages with tokens. Default none.
+    pub in_band: InBandConfig,
     /// The revoked credentials, with which no user is admitted. Default none: no credentials are revoked.
     pub revocations: Option<Arc<dyn Revocations>>,
     /// Counts the connections of each user and decides about one more, for all workers. Default none: unlimited.
@@ -51,6 +54,7 @@ impl Default for WorkerConfig {
             session: Arc::default(),
             keep_alive: KeepAliveConfig::default(),
             expiry: None,
+            in_band: InBandConfig::default(),
             revocations: None,
             users: None,
             max_memory: usize::MAX,

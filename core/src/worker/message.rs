@@ -6,8 +6,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::check::{CheckRequest, CheckTicket};
 use super::refresh::{Refresh, Refreshed};
 use super::{Application, Worker};
+use crate::bearer_token::Verdict;
 use crate::policy::Replaced;
 use crate::record::Recorder;
 
@@ -24,6 +26,8 @@ pub enum WorkerMessage<I = Infallible> {
     Close,
     /// An event for the application.
     Application(I),
+    /// The verdict about a token of [`WorkerEffect::CheckToken`].
+    TokenChecked(CheckTicket, Verdict),
 }
 
 /// A request of a worker to its process, for example to send a message to another worker. A runtime must perform every effect,
@@ -34,6 +38,8 @@ pub enum WorkerEffect<E = Infallible> {
     ToPeer(usize, PeerMessage),
     /// A request of the application.
     Application(E),
+    /// Check a token, and answer with [`WorkerMessage::TokenChecked`].
+    CheckToken(Box<CheckRequest>),
 }
 
 /// A message of a worker to another one.
@@ -66,6 +72,9 @@ impl<A: Application> Worker<A> {
             }
             WorkerMessage::Drain(spread) => self.drain(now, spread),
             WorkerMessage::Close => self.shut_down(),
+            WorkerMessage::TokenChecked(ticket, verdict) => {
+                self.handle_verdict(ticket, &verdict, now, recorder);
+            }
             WorkerMessage::Application(event) => {
                 let (application, mut fanout) = self.fan_out(now);
                 application.inbound(event, &mut fanout, recorder);

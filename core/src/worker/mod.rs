@@ -5,6 +5,7 @@
 mod admin;
 mod application;
 mod capacity;
+mod check;
 mod config;
 mod connection;
 mod drain;
@@ -12,6 +13,7 @@ mod due;
 mod echo;
 mod expiry;
 mod fanout;
+mod in_band;
 mod index;
 mod jitter;
 mod manage;
@@ -35,6 +37,7 @@ pub use admin::{
     WorkerLoad, WorkerTotals,
 };
 pub use application::{Application, Message, Opening, Reply, ServerClose};
+pub use check::{CheckRequest, CheckTicket, InBandConfig};
 pub use config::WorkerConfig;
 pub use due::{Due, DueCause};
 pub use echo::{Echo, SUBPROTOCOL};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::admin::Selector;
+use super::check::CheckRequest;
 use super::message::{PeerMessage, WorkerEffect};
 use super::{Application, Key, Worker};
 use crate::handshake::{HandshakeError, Identity, Query};
@@ -54,13 +55,15 @@ pub(super) enum RefreshOutcome {
     Refreshed,
 }
 
-/// A request of a connection that may concern other workers.
+/// A request of a connection that may concern other workers, or the process.
 #[derive(Debug)]
 pub(super) enum PeerRequest {
     /// Close the older connection of a user.
     Replace(Replaced),
     /// Refresh other connections.
     Refresh(Refresh),
+    /// Check a token.
+    Check(Box<CheckRequest>),
 }
 
 impl Refresh {

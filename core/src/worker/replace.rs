@@ -34,6 +34,10 @@ impl<A: Application> Worker<A> {
                     }
                     continue;
                 }
+                PeerRequest::Check(request) => {
+                    self.effects.push_back(WorkerEffect::CheckToken(request));
+                    continue;
+                }
             };
             if replaced.worker != self.config.number {
                 let worker = replaced.worker;

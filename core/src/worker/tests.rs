@@ -9,6 +9,7 @@ mod drain;
 mod expiry;
 mod fanout;
 mod handshake_limits;
+mod in_band;
 mod keep_alive;
 mod manage;
 mod memory;
@@ -76,6 +77,9 @@ impl Recorder for Notes {
             }
             Record::TokenRefreshed { identity, .. } => {
                 format!("token of {} is refreshed to {:?}", identity.id(), identity.token_exp())
+            }
+            Record::RefreshRefused { identity, refusal, .. } => {
+                format!("refresh of {} is refused: {refusal:?}", identity.id())
             }
             Record::CredentialsEnded { identity, cause, .. } => {
                 format!("credentials of {} {cause:?}", identity.id())

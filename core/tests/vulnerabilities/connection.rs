@@ -52,6 +52,7 @@ impl Recorder for Counts {
             | Record::RateExceeded { .. }
             | Record::RateKept { .. }
             | Record::TokenRefreshed { .. }
+            | Record::RefreshRefused { .. }
             | Record::CredentialsEnded { .. } => {}
             Record::Closed { ending, .. } => {
                 self.closed += 1;

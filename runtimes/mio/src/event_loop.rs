@@ -255,6 +255,10 @@ impl EventLoop {
                     self.channels.execute(request, self.now);
                     is_executed = true;
                 }
+                WorkerEffect::CheckToken(request) => {
+                    self.channels.check_token(*request);
+                    is_executed = true;
+                }
             }
         }
         is_executed

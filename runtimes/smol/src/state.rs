@@ -210,6 +210,10 @@ impl ExecutorState {
                 self.channels.execute(request, now);
                 true
             }
+            WorkerEffect::CheckToken(request) => {
+                self.channels.check_token(*request);
+                true
+            }
         }
     }
 

@@ -50,6 +50,7 @@ impl Recorder for Records {
             | Record::RateKept { .. }
             | Record::CredentialsEnded { .. }
             | Record::TokenRefreshed { .. }
+            | Record::RefreshRefused { .. }
             | Record::Rejected { .. }
             | Record::Abandoned { .. } => {}
         }

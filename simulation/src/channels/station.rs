@@ -109,6 +109,9 @@ impl Station {
                 WorkerEffect::ToPeer(..) => {
                     around.records.fault = Some("a connection is replaced without a limit")
                 }
+                WorkerEffect::CheckToken(_) => {
+                    around.records.fault = Some("a token is checked without such a setting")
+                }
                 WorkerEffect::Application(Effect::Hook(request)) => {
                     around.trace.step(
                         Subject::Worker(self.number),

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::close_code::CloseCode;
 
+use super::pacing::Pacing;
 use super::{Connection, Context, Stage};
 use crate::handshake::{
     Client, EmptyBody, HandshakeError, Identity, Reject, Reply, Request, UpgradeRequest, reject,
@@ -116,7 +117,8 @@ impl<A: Application> Connection<A> {
         };
         let mut reply = worker::Reply { session: &mut session, turn, segments: None };
         context.application.opened(&mut client, &opening, &mut reply, recorder);
-        self.pace = context.config.session.has_rates().then(Box::default);
+        let is_watched = context.config.in_band.refresh && A::has_short_path(&client);
+        self.pace = Pacing::new(context.config.session.has_rates(), is_watched);
         self.stage = Stage::Admitted { session, identity: accepted.identity, client };
     }
 
@@ -311,7 +313,10 @@ struct RefusedRequest<'a> {
 }
 
 /// Returns whether the credentials of a user hold: they are not revoked, and the grace period of the token has not passed.
-fn check_token(identity: &Identity, config: &WorkerConfig) -> Result<(), HandshakeError> {
+pub(in crate::worker) fn check_token(
+    identity: &Identity,
+    config: &WorkerConfig,
+) -> Result<(), HandshakeError> {
     if let (Some(expiry), Some(clock)) = (config.expiry, config.handshake.wall_clock)
         && let Some(exp) = identity.token_exp()
         && expiry.ends_after(exp, clock()).is_zero()

@@ -8,6 +8,7 @@ mod deadlines;
 mod flags;
 mod pacing;
 mod receive;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -30,6 +31,7 @@ use crate::policy::KeepAlive;
 use crate::record::{Record, Recorder, Summary};
 use crate::session::{Ending, Session, SharedForm, Transport};
 use crate::turn::{Codec, Turn};
+pub(super) use admission::check_token;
 use flags::Flags;
 use pacing::Pacing;
 

@@ -15,20 +15,23 @@ use std::time::{Duration, Instant};
 
 use crate::close_code::CloseCode;
 
+use super::watch::{NoWatch, TokenWatch};
 use super::{Connection, Context, Stage};
 use crate::close_code;
 use crate::input::Input;
-use crate::policy::{RateKind, Rates};
+use crate::policy::{Rate, RateKind, Rates};
 use crate::record::{Record, Recorder};
 use crate::session::{RatePolicy, Session};
 use crate::turn::Turn;
 use crate::worker::Application;
 use crate::worker::config::WorkerConfig;
 
-/// The rates of a peer. Each connection has one if rates are set.
+/// The rates of a peer. Each connection has one if rates are set, or if its messages may contain tokens.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
     rates: Rates,
+    /// Present if its messages may contain tokens.
+    pub(super) watch: Option<Box<TokenWatch>>,
     /// The number of its messages that were charged, with [`RatePolicy::Close`].
     charged: u64,
     /// Present while the client exceeds a rate, and for some time afterwards.
@@ -51,6 +54,12 @@ struct Excess {
 }
 
 impl Pacing {
+    /// Creates the pacing of a connection that has rates, or messages with tokens.
+    pub(super) fn new(has_rates: bool, is_watched: bool) -> Option<Box<Pacing>> {
+        let watch = is_watched.then(Box::default);
+        (has_rates || is_watched).then(|| Box::new(Pacing { watch, ..Pacing::default() }))
+    }
+
     /// Returns the time from which the allowance is computed in a turn at `now`. It is earlier than `now` if a pause
     /// ended in this turn, later than it should have.
     fn since(&self, now: Instant) -> Instant {
@@ -79,9 +88,11 @@ impl Pacing {
 }
 
 impl<A: Application> Connection<A> {
-    /// Whether its rates are limited by pauses.
+    /// Whether its rates are limited by pauses, or its messages are watched.
     pub(in crate::worker) fn is_limited(&self, config: &WorkerConfig) -> bool {
-        self.pace.is_some() && config.session.rate_policy == RatePolicy::Pause
+        self.pace
+            .as_ref()
+            .is_some_and(|pace| config.session.rate_policy == RatePolicy::Pause || pace.watch.is_some())
     }
 
     /// Whether its client counts as exceeding a rate.
@@ -135,7 +146,7 @@ impl<A: Application> Connection<A> {
             return Some(usize::MAX);
         }
         let since = pace.since(now);
-        let (messages, bytes) = (config.session.message_rate, config.session.byte_rate);
+        let (messages, bytes) = paced_rates(config);
         let bytes_left = pace.rates.bytes.left(now, since, bytes);
         if bytes.per_second != 0 && bytes_left < bytes.step() {
             self.begin_pause(RateKind::Bytes, config, now, recorder);
@@ -278,10 +289,10 @@ impl<A: Application> Connection<A> {
         recorder: &mut impl Recorder,
     ) -> (usize, Option<RateKind>) {
         let len = bytes.len();
-        let (message_rate, byte_rate) =
-            (context.config.session.message_rate, context.config.session.byte_rate);
+        let (message_rate, byte_rate) = paced_rates(context.config);
         let Some(pace) = self.pace.as_ref().filter(|_| self.is_open()) else {
-            self.receive_messages(&mut { u64::MAX }, context, turn, &mut Input::new(bytes), None, recorder);
+            let mut input = Input::new(bytes);
+            self.receive_messages(&mut { u64::MAX }, &mut NoWatch, context, turn, &mut input, None, recorder);
             return (len, None);
         };
         let since = pace.since(turn.now);
@@ -289,7 +300,7 @@ impl<A: Application> Connection<A> {
         let due = usize::try_from(pace.rates.bytes.left(turn.now, since, byte_rate)).unwrap_or(usize::MAX);
         let mut budget = messages;
         let mut input = Input::new(bytes.get_mut(..due.min(len)).unwrap_or_default());
-        self.receive_messages(&mut budget, context, turn, &mut input, None, recorder);
+        self.receive_watched(&mut budget, context, turn, &mut input, recorder);
         let (left, handled) = (input.len(), due.min(len) - input.len());
         if let Some(pace) = &mut self.pace {
             pace.rates.messages.spend(since, messages - budget, message_rate);
@@ -301,6 +312,24 @@ impl<A: Application> Connection<A> {
             _ => Some(RateKind::Messages),
         };
         (handled, exceeded)
+    }
+
+    /// Handles the messages of one read, after a look at each of them if they may contain tokens.
+    fn receive_watched(
+        &mut self,
+        budget: &mut u64,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Some(mut watch) = self.pace.as_mut().and_then(|pace| pace.watch.take()) else {
+            return self.receive_messages(budget, &mut NoWatch, context, turn, input, None, recorder);
+        };
+        self.receive_messages(budget, &mut *watch, context, turn, input, None, recorder);
+        if let Some(pace) = &mut self.pace {
+            pace.watch = Some(watch);
+        }
     }
 
     /// Charges the bytes of one read, and closes the connection of a client that exceeds a rate ([`RatePolicy::Close`]).
@@ -328,6 +357,14 @@ impl Pacing {
         let messages = total - mem::replace(&mut self.charged, total);
         let bytes = (received as u64, config.session.byte_rate);
         self.rates.charge(now, (messages, config.session.message_rate), bytes)
+    }
+}
+
+/// Returns the rates of messages and of bytes that are kept by pauses.
+fn paced_rates(config: &WorkerConfig) -> (Rate, Rate) {
+    match config.session.rate_policy {
+        RatePolicy::Pause => (config.session.message_rate, config.session.byte_rate),
+        RatePolicy::Close => (Rate::default(), Rate::default()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::flags::Flags;
+use super::watch::{NoWatch, Watch};
 use super::{Connection, Context, Stage};
 use crate::compact_instant::TimeBase;
 use crate::frame::DataKind;
@@ -28,6 +29,21 @@ pub(in crate::worker) struct Admitted<'c, A: Application> {
 }
 
 impl<A: Application> Admitted<'_, A> {
+    /// Returns the number of its connection.
+    pub(super) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Returns the user.
+    pub(super) fn identity(&self) -> &Identity {
+        self.identity
+    }
+
+    /// Sends a message, unless it is closing.
+    pub(super) fn send_text(&mut self, turn: &mut Turn<'_>, text: &str) {
+        let _ = self.session.send_text(turn, text);
+    }
+
     /// Records a read from its peer.
     #[inline(always)]
     pub(in crate::worker) fn on_received(&mut self, now: Instant) {
@@ -135,9 +151,10 @@ impl<A: Application> Connection<A> {
         // The bytes after the head in the same read are frames.
         let received = in_place + input.len();
         if self.is_limited(context.config) {
-            return self.receive_paced(context, turn, input.take(received), recorder);
+            self.receive_paced(context, turn, input.take(received), recorder);
+            return self.charge(context, turn, received);
         }
-        self.receive_messages(&mut { u64::MAX }, context, turn, input, segments, recorder);
+        self.receive_messages(&mut { u64::MAX }, &mut NoWatch, context, turn, input, segments, recorder);
         if let Stage::RejectedByClose { session } = &mut self.stage {
             // Frames must still be valid, but the connection has no user whose messages would be handled.
             while let Ok(Some(_)) = session.next_event(turn, input) {}
@@ -147,9 +164,11 @@ impl<A: Application> Connection<A> {
 
     /// Handles the bytes of one read from an admitted user. Messages above `budget` are not handled, control frames between two
     /// messages are.
+    #[expect(clippy::too_many_arguments, reason = "each is of another kind")]
     pub(super) fn receive_messages<'b>(
         &mut self,
         budget: &mut u64,
+        watch: &mut impl Watch,
         context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         input: &mut Input<'b>,
@@ -165,6 +184,9 @@ impl<A: Application> Connection<A> {
                         user.session.take_whole_message(context.shared.longest_whole, input)
                 {
                     *budget -= 1;
+                    if watch.handle(&mut user, context, turn, (kind, payload), recorder) {
+                        continue;
+                    }
                     let payload = Payload::Borrowed(payload);
                     user.handle_message(context, turn, kind, payload, segments.as_deref_mut(), recorder);
                 }
@@ -187,6 +209,9 @@ impl<A: Application> Connection<A> {
                 Event::Ping(_) | Event::Close { .. } => continue,
             };
             *budget = budget.saturating_sub(1);
+            if watch.handle(&mut user, context, turn, (kind, &payload), recorder) {
+                continue;
+            }
             user.handle_message(context, turn, kind, payload, segments.as_deref_mut(), recorder);
         }
     }

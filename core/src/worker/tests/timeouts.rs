@@ -71,6 +71,7 @@ fn what_a_socket_takes_later_is_recorded_with_its_times() {
                 | Record::RateKept { .. }
                 | Record::CredentialsEnded { .. }
                 | Record::TokenRefreshed { .. }
+                | Record::RefreshRefused { .. }
                 | Record::Abandoned { .. } => {}
             }
         }

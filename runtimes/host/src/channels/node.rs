@@ -19,6 +19,7 @@ use postern_channels::relay::{
     command::{Cause, Failure},
 };
 use postern_core::handshake::Revocation;
+use postern_core::worker::{CheckRequest, CheckTicket};
 use postern_core::{TokenCheck, Verdict};
 
 use smol::channel::Receiver;
@@ -67,6 +68,8 @@ struct WorkerSlot {
     commands: Mutex<Vec<Arc<RemoteCommand>>>,
     /// Whether there are some.
     has_commands: AtomicBool,
+    /// Verdicts about tokens that it has yet to handle.
+    verdicts: Mutex<Vec<(CheckTicket, Verdict)>>,
     /// Whether something may expire in the share of the shards that the worker looks after.
     may_expire: AtomicBool,
 }
@@ -195,6 +198,26 @@ impl Node {
             Some(checker) => checker.check(check, answer),
             None => answer(Verdict::Unknown),
         }
+    }
+
+    /// Checks a token for a connection of a worker. The verdict arrives with a wake.
+    pub(super) fn check_token_of_connection(self: &Arc<Node>, worker: WorkerId, request: &CheckRequest) {
+        let (node, ticket) = (self.clone(), request.ticket);
+        let answer = move |verdict| {
+            if let Some(slot) = node.workers.get(worker.index()) {
+                lock(&slot.verdicts).push((ticket, verdict));
+                slot.wake();
+            }
+        };
+        match self.checker() {
+            Some(checker) => checker.check(&request.check, answer),
+            None => answer(Verdict::Unknown),
+        }
+    }
+
+    /// Takes the verdicts for a worker.
+    pub(super) fn take_verdicts(&self, worker: WorkerId) -> Vec<(CheckTicket, Verdict)> {
+        self.workers.get(worker.index()).map_or_else(Vec::new, |slot| mem::take(&mut *lock(&slot.verdicts)))
     }
 
     /// Calls `operation` with the share of the channels to which `channel` belongs. Its lock is held during the call.

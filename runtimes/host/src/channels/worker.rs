@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use postern_channels::engine::{ChannelEvent, Effect, Operation, Request};
 use postern_channels::exchange::WorkerId;
+use postern_core::worker::CheckRequest;
 
 use super::Node;
 use crate::application::{Worker, WorkerMessage};
@@ -53,7 +54,13 @@ impl NodeWorker {
         }
     }
 
-    /// Performs revocations, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The next
+    /// Checks a token for a connection of the worker. The verdict may be among the events afterwards, without a wake, or arrive later,
+    /// with one.
+    pub fn check_token(&mut self, request: CheckRequest) {
+        self.node.check_token_of_connection(self.worker, &request);
+    }
+
+    /// Performs revocations, handles verdicts about tokens, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The next
     /// ones follow after the runtime has written all messages, in slices between which it reads.
     pub fn read(&mut self, worker: &mut Worker, now: Instant, recorder: &mut LogAndCounters) {
         for revocation in self.node.take_revocations(self.worker) {
@@ -63,6 +70,9 @@ impl NodeWorker {
             // It may close connections, and must not overtake publications that were made before.
             self.read_all(worker, now, recorder);
             command.perform(worker, recorder, now);
+        }
+        for (ticket, verdict) in self.node.take_verdicts(self.worker) {
+            worker.handle_message(WorkerMessage::TokenChecked(ticket, verdict), now, recorder);
         }
         if !worker.has_unwritten() {
             self.cost = 0;

@@ -36,7 +36,7 @@ struct State {
     count: usize,
 }
 
-/// What to do for a check.
+/// The next step of a check.
 pub(super) enum Step {
     /// Nothing: the answer is known, or another check has asked.
     Done,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use postern_core::frame::DataKind;
 use postern_core::handshake::{Client, HandshakeError, Identity, Peer, RequestId, TrustedProxies};
 use postern_core::policy::RateKind;
-use postern_core::record::CredentialsEnd;
+use postern_core::record::{CredentialsEnd, RefreshRefusal};
 use postern_core::session::Ending;
 use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use slog::{Level, Serializer};
@@ -224,6 +224,15 @@ impl WorkerLog {
         });
     }
 
+    fn refresh_refused(&mut self, connection: ConnectionId, identity: &Identity, refusal: RefreshRefusal) {
+        let subject = self.of_user(connection, identity);
+        let sentence = format_args!("Refresh of the token of {} is refused", UserLabel(identity));
+        self.rare("token_refresh_refused", Level::Warning, &sentence, &|keys| {
+            subject.emit(keys)?;
+            keys.emit_str("code", refusal.code())
+        });
+    }
+
     fn credentials_ended(&mut self, connection: ConnectionId, identity: &Identity, cause: CredentialsEnd) {
         let subject = self.of_user(connection, identity);
         let label = UserLabel(identity);
@@ -368,6 +377,9 @@ impl Recorder for WorkerLog {
             }
             Record::RateExceeded { is_first: false, .. } => {}
             Record::TokenRefreshed { connection, identity } => self.token_refreshed(connection, identity),
+            Record::RefreshRefused { connection, identity, refusal } => {
+                self.refresh_refused(connection, identity, refusal);
+            }
             Record::CredentialsEnded { connection, identity, cause } => {
                 self.credentials_ended(connection, identity, cause);
             }

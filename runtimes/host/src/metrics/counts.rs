@@ -27,6 +27,8 @@ pub struct Counts {
     pub(super) rate_pauses: RatePauses,
     /// Refreshes of the tokens of connections.
     pub(super) refreshed: u64,
+    /// Messages with tokens that did not refresh their connections.
+    pub(super) refreshes_refused: u64,
     /// Connections that ended because their tokens had expired.
     pub(super) expired: u64,
     /// Connections that ended because their credentials were revoked.
@@ -75,6 +77,7 @@ impl Default for Counts {
             too_fast: 0,
             rate_pauses: RatePauses::default(),
             refreshed: 0,
+            refreshes_refused: 0,
             expired: 0,
             revoked: 0,
             rejected: BTreeMap::new(),
@@ -98,6 +101,7 @@ impl Counts {
             Record::RateExceeded { kind: RateKind::Bytes, .. } => self.rate_pauses.bytes += 1,
             Record::RateKept { .. } => {}
             Record::TokenRefreshed { .. } => self.refreshed += 1,
+            Record::RefreshRefused { .. } => self.refreshes_refused += 1,
             Record::CredentialsEnded { cause: CredentialsEnd::Expired, .. } => self.expired += 1,
             Record::CredentialsEnded { cause: CredentialsEnd::Revoked, .. } => self.revoked += 1,
             Record::Closed { ending, summary, .. } => self.closed(ending, summary.traffic),
@@ -120,6 +124,7 @@ impl Counts {
         self.rate_pauses.messages += other.rate_pauses.messages;
         self.rate_pauses.bytes += other.rate_pauses.bytes;
         self.refreshed += other.refreshed;
+        self.refreshes_refused += other.refreshes_refused;
         self.expired += other.expired;
         self.revoked += other.revoked;
         other.rejected.iter().for_each(|(reason, count)| *self.rejected.entry(reason).or_default() += count);

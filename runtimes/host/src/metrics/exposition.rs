@@ -237,8 +237,13 @@ impl Exposition {
         )?;
         families.counter(
             "tokens_refreshed",
-            "Refreshes of connections by newer tokens through the gateway",
+            "Refreshes of connections by newer tokens through the gateway or in messages",
             counts.refreshed,
+        )?;
+        families.counter(
+            "refreshes_refused",
+            "Messages with tokens that did not refresh their connections",
+            counts.refreshes_refused,
         )?;
         families.gauge("revocations", "Revoked credentials that are kept", self.process.revocations)?;
         let rejected = |error: HandshakeError| counts.rejected.get(error.code()).copied().unwrap_or_default();

@@ -6,7 +6,8 @@ use super::error::{SettingsError, SettingsErrors};
 use super::feature::Feature;
 use super::model::{ServedAtPath, Settings};
 use super::names::{
-    CHANNELS_PATH, CHANNELS_UNI_PATH, CONTROL, HEALTH_PATH, HOST_HEADER, LISTEN, PATH, SECRET_HEADER,
+    CHANNELS_PATH, CHANNELS_UNI_PATH, CONTROL, HEALTH_PATH, HOST_HEADER, IN_BAND_AUTH, LISTEN, PATH,
+    SECRET_HEADER,
 };
 use super::net;
 use super::setting::{ResolvedSetting, Source};
@@ -114,6 +115,19 @@ fn check_health_path(settings: &Settings, chosen: &[ResolvedSetting], errors: &m
     }
 }
 
+/// Checks that tokens on open connections can be checked, if a setting lets clients send them.
+pub(super) fn check_tokens(settings: &Settings, chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
+    let can_check = settings.auth.is_some() || settings.channels.tokens.is_some();
+    let needing = [(IN_BAND_AUTH, settings.in_band.refresh)];
+    for (name, _) in needing.into_iter().filter(|(_, is_on)| *is_on && !can_check) {
+        if let Some(blamed) = chosen.iter().find(|chosen| chosen.setting.name == name) {
+            let complaint = "needs POSTERN_AUTH_URL, too, or JWT_SECRET or POSTERN_TOKEN_JWKS, because tokens have to be checked; \
+                             write for example POSTERN_AUTH_URL=http://identity:9292/identity/validate";
+            errors.add(SettingsError::value(blamed.setting, &blamed.text, blamed.source, complaint));
+        }
+    }
+}
+
 /// Checks that a setting does not need a feature that this build leaves out.
 pub(super) fn check_feature(chosen: &ResolvedSetting) -> Result<(), SettingsError> {
     check_for(Feature::is_enabled, chosen)
@@ -190,6 +204,35 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "assertion")]
+    #[test]
+    fn tokens_of_open_connections_need_something_that_checks_them() {
+        use std::ffi::OsString;
+
+        use crate::settings::{Program, load};
+
+        const PROGRAM: Program = Program { name: "postern", version: "1", about: "", has_workers: true };
+        let load = |settings: &[(&str, &str)]| {
+            let environment =
+                settings.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+            load(&PROGRAM, [], environment, || Ok(None)).map(drop).map_err(|error| error.to_string())
+        };
+        let on = (IN_BAND_AUTH, "on");
+        let error = load(&[on]).unwrap_err();
+        assert!(
+            error.starts_with("POSTERN_IN_BAND_AUTH=on: needs POSTERN_AUTH_URL, too, or JWT_SECRET"),
+            "{error}"
+        );
+        let url = ("POSTERN_AUTH_URL", "http://identity:9292/identity/validate");
+        for checked in [url, ("JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2")] {
+            assert_eq!(load(&[on, checked]), Ok(()));
+        }
+        for bad in ["identity:9292", "http://", "http://user:hunter2@identity/"] {
+            let error = load(&[("POSTERN_AUTH_URL", bad)]).unwrap_err();
+            assert!(error.starts_with("POSTERN_AUTH_URL=") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
     #[test]
     fn a_setting_that_needs_no_disabled_feature_is_accepted() {
         let mut count = 0;
@@ -201,7 +244,7 @@ mod tests {
             // If the default turns the feature off, it is the same text.
             assert!([CONTROL, CONSOLE].contains(&setting.name) || setting.default == without, "{setting:?}");
         }
-        assert_eq!(count, 33);
+        assert_eq!(count, 34);
         assert_eq!(complaint("POSTERN_PATH", "/anything", Source::Environment), None);
         assert_eq!(setting(CONTROL).without_feature(|_| false), Some("off"));
         assert_eq!(setting(CONTROL).without_feature(|_| true), None);

@@ -150,6 +150,7 @@ pub fn load(
     }
     settings.source = source::source(&texts, &mut errors);
     settings.auth = auth::auth(&texts, settings.auth_cache);
+    check::check_tokens(&settings, &texts, &mut errors);
     let mut namespaces = None;
     if let Purpose::CheckConfig(Some(path)) = &purpose {
         match channels_file::read(path) {

@@ -12,6 +12,7 @@ use postern_channels::relay::WhenDown;
 use postern_core::handshake::{HandshakeConfig, Secrets};
 use postern_core::policy::{DrainConfig, ExpiryConfig, KeepAliveConfig};
 use postern_core::session::SessionConfig;
+use postern_core::worker::InBandConfig;
 
 use super::secret::SecretFile;
 use crate::assertion::{AssertionSettings, TokenSettings};
@@ -74,6 +75,8 @@ pub struct Settings {
     pub is_assertion_expiry_enforced: bool,
     /// When connections end whose tokens have expired.
     pub expiry: ExpiryConfig,
+    /// The messages with tokens.
+    pub in_band: InBandConfig,
     /// The service that checks tokens on open connections. `None` if there is none.
     pub auth: Option<AuthSettings>,
     /// The time for which its answers are used again.

@@ -25,6 +25,7 @@ pub(super) const TOKEN_ISSUER: &str = "POSTERN_TOKEN_ISSUER";
 pub(super) const TOKEN_AUDIENCE: &str = "POSTERN_TOKEN_AUDIENCE";
 pub(super) const AUTH_URL: &str = "POSTERN_AUTH_URL";
 pub(super) const AUTH_CACHE: &str = "POSTERN_AUTH_CACHE";
+pub(super) const IN_BAND_AUTH: &str = "POSTERN_IN_BAND_AUTH";
 pub(super) const EXPIRY_GRACE: &str = "POSTERN_EXPIRY_GRACE";
 pub(super) const EXPIRY_SPREAD: &str = "POSTERN_EXPIRY_SPREAD";
 pub(super) const MAX_CHANNELS: &str = "POSTERN_MAX_CHANNELS";

@@ -164,6 +164,7 @@ impl Plan {
             // Most signed identities last for minutes, and less than the session.
             expiry: (settings.assertion.is_none() || settings.is_assertion_expiry_enforced)
                 .then_some(settings.expiry),
+            in_band: settings.in_band,
             users,
             max_memory,
             max_connections: Some(max_connections),

@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use postern_core::handshake::{IdentityRules, IdentityValues};
 use postern_core::policy::RateKind;
-use postern_core::record::CredentialsEnd;
+use postern_core::record::{CredentialsEnd, RefreshRefusal};
 
 use super::*;
 
@@ -120,6 +120,9 @@ fn add_records_of_users(golden: &mut Golden) {
     };
     let session = IdentityRules::default().identity(&session).unwrap();
     golden.record("token refreshed", TERM, Record::TokenRefreshed { connection, identity: &session });
+    let refused =
+        Record::RefreshRefused { connection, identity: &session, refusal: RefreshRefusal::OtherUser };
+    golden.record("refresh refused", TERM, refused);
     golden.record("established in a session", TERM, established(&session));
     let ended = Record::CredentialsEnded { connection, identity: &session, cause: CredentialsEnd::Expired };
     golden.record("credentials ended with an expiry", TERM, ended);

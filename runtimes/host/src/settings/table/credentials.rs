@@ -3,7 +3,7 @@
 use crate::settings::auth;
 use crate::settings::feature::Feature;
 use crate::settings::names::*;
-use crate::settings::setting::{Setting, duration, duration_or_off, text};
+use crate::settings::setting::{Setting, choice, duration, duration_or_off, text};
 
 pub(super) fn settings() -> Vec<Setting> {
     vec![
@@ -39,5 +39,15 @@ pub(super) fn settings() -> Vec<Setting> {
              the same token. 0 asks each time",
         )
         .default("10s"),
+        choice(
+            IN_BAND_AUTH,
+            |settings| &mut settings.in_band.refresh,
+            &[("on", true), ("off", false)],
+            "on lets a client of echo refresh its token by a text message:\n\
+             {\"type\":\"refresh\",\"token\":…}. Such messages are neither sent\n\
+             back nor logged",
+        )
+        .placeholder("off|on")
+        .needs(Feature::Assertion, "off"),
     ]
 }
