@@ -12,9 +12,9 @@ use postern_core::handshake::Identity;
 use postern_core::record::{NullRecorder, Recorder};
 use postern_core::worker::Message as ClientMessage;
 use postern_core::worker::{
-    Application, Echo, Fanout, Opening, Outgoing, Reply, ServerClose, SharedFrame, earlier,
+    Application, Echo, Fanout, FirstMessage, Opening, Outgoing, Reply, ServerClose, SharedFrame, earlier,
 };
-use postern_core::{CloseCode, Key};
+use postern_core::{BearerToken, CloseCode, Key};
 
 use crate::Disconnect;
 use crate::client::{Client, Close, Expired, Stage, Turn};
@@ -23,7 +23,7 @@ use crate::counts::Counts;
 use crate::delivery::{Audience, Intervals, SlowClients};
 use crate::engine::{ChannelEvent, ClientRef, Effect, Operation, Request};
 use crate::exchange::CatchUp;
-use crate::expiries::Expiries;
+use crate::expiries::{Endings, Expiries};
 use crate::hooks::{HookAnswer, HookRequests};
 use crate::hub::{Form, Hub, Subscriber};
 use crate::pings::{PingStep, Pings, Scheduled};
@@ -44,6 +44,7 @@ pub struct Channels {
     clients: usize,
     pings: Pings,
     expiries: Expiries,
+    endings: Endings,
     /// The clients that must have sent `connect` at these times, which ascend.
     unconnected: VecDeque<(Instant, Scheduled)>,
     random: Random,
@@ -66,6 +67,7 @@ impl Channels {
             slow: SlowClients::default(),
             pings: Pings::new(now, config.ping_interval, config.pong_timeout),
             expiries: Expiries::new(now),
+            endings: Endings::default(),
             config,
             clients: 0,
             unconnected: VecDeque::new(),
@@ -285,7 +287,8 @@ impl Channels {
             }
             match client.expired(now, grace) {
                 Some(Expired::Connection) => {
-                    return self.close(key, &Disconnect::ConnectionExpired.into(), fanout);
+                    let at = now + self.random.within(self.config.expiry_spread);
+                    self.endings.add(scheduled, at);
                 }
                 Some(Expired::Subscription(channel)) => self.end(key, &channel, SUBSCRIPTION_EXPIRED, fanout),
                 None => {
@@ -295,6 +298,17 @@ impl Channels {
                     return;
                 }
             }
+        }
+    }
+
+    /// Closes a client whose connection has expired, unless it was refreshed in the meantime.
+    fn end_expired(&mut self, scheduled: Scheduled, fanout: &mut Fanout<'_, Channels>) {
+        let key = scheduled.key();
+        if let Some((Some(client), _)) = fanout.client(key)
+            && scheduled.is_of(client.place.connection)
+            && client.has_expired()
+        {
+            self.close(key, &Disconnect::ConnectionExpired.into(), fanout);
         }
     }
 
@@ -324,6 +338,15 @@ impl Application for Channels {
     type Client = Option<Box<Client>>;
     type Inbound = ChannelEvent;
     type Effect = Effect;
+
+    fn token_of(&self, message: &FirstMessage<'_>) -> Option<BearerToken> {
+        let is_bare = self.config.bare_paths.contains(&message.path_index);
+        if message.path_index >= self.config.paths && !is_bare {
+            return Echo.token_of(message);
+        }
+        let endpoint = Endpoint::new(message.subprotocol, |name| message.query.get(name));
+        Client::token_of(endpoint, is_bare, message.payload)
+    }
 
     fn opened(
         &mut self,
@@ -454,8 +477,8 @@ impl Application for Channels {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let unconnected = self.unconnected.front().map(|&(at, _)| at);
-        let of_clients =
-            earlier(unconnected, earlier(self.pings.poll_timeout(), self.expiries.poll_timeout()));
+        let expiries = earlier(self.expiries.poll_timeout(), self.endings.poll_timeout());
+        let of_clients = earlier(unconnected, earlier(self.pings.poll_timeout(), expiries));
         let of_clients = earlier(of_clients, self.hooks.poll_timeout());
         earlier(of_clients, earlier(self.intervals.poll_timeout(), self.slow.poll_timeout()))
     }
@@ -464,6 +487,9 @@ impl Application for Channels {
         self.close_unconnected(fanout);
         while let Some(clients) = self.expiries.take_due(fanout.now()) {
             clients.into_iter().for_each(|client| self.expire(client, fanout));
+        }
+        for client in self.endings.take_due(fanout.now()) {
+            self.end_expired(client, fanout);
         }
         while let Some((client, number)) = self.hooks.take_overdue(fanout.now()) {
             self.handle_hook(client, number, HookAnswer::Failed, fanout, recorder);

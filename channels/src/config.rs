@@ -28,6 +28,8 @@ pub struct ChannelsConfig {
     pub tokens: Option<Arc<dyn Tokens>>,
     /// The time that a client has for a new token after the old one has expired.
     pub expiry_grace: Duration,
+    /// Connections whose tokens have expired end at a random time of this length after that.
+    pub expiry_spread: Duration,
     /// The most channels of a client.
     pub max_channels: usize,
     /// The most publications of the answer to a recovery or a history query.
@@ -62,6 +64,7 @@ impl Default for ChannelsConfig {
             share_email: false,
             tokens: None,
             expiry_grace: Duration::from_secs(25),
+            expiry_spread: Duration::ZERO,
             max_channels: 128,
             max_publications: 300,
             max_recovered_bytes: 1024 * 1024,

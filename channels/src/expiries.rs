@@ -3,7 +3,8 @@
 //! A client has one entry of eight bytes, at the earliest time at which one of its tokens may expire. An entry that is due
 //! makes the application ask the client.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
 use crate::pings::Scheduled;
@@ -39,12 +40,65 @@ impl Expiries {
     }
 }
 
+/// The clients whose connections end, because their tokens have expired: at random times, and a few at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Endings {
+    clients: BinaryHeap<Reverse<(Instant, Scheduled)>>,
+    /// The earliest time of the next slice.
+    pause: Option<Instant>,
+}
+
+impl Endings {
+    pub(crate) fn add(&mut self, client: Scheduled, at: Instant) {
+        self.clients.push(Reverse((at, client)));
+    }
+
+    /// Returns when the next clients are due. `None` if that is never.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let &Reverse((at, _)) = self.clients.peek()?;
+        Some(self.pause.map_or(at, |pause| at.max(pause)))
+    }
+
+    /// Returns the clients that are due, at most a slice of them.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<Scheduled> {
+        let mut due = Vec::new();
+        while due.len() < SLICE && self.poll_timeout().is_some_and(|at| at <= now) {
+            due.extend(self.clients.pop().map(|Reverse((_, client))| client));
+        }
+        if !due.is_empty() {
+            self.pause = (due.len() == SLICE).then(|| now + SLICE_PAUSE);
+        }
+        due
+    }
+}
+
+/// The most connections that are ended before other sockets are handled, as in the core.
+const SLICE: usize = 128;
+
+/// The time between two slices.
+const SLICE_PAUSE: Duration = Duration::from_millis(1);
+
 #[cfg(test)]
 mod tests {
     use postern_core::{ConnectionId, Key};
 
     use super::*;
     use crate::engine::ClientRef;
+
+    #[test]
+    fn endings_are_due_in_slices() {
+        let start = Instant::now();
+        let mut endings = Endings::default();
+        let client = |key| Scheduled::new(ClientRef { key: Key(key), connection: ConnectionId(1) });
+        (0..300).for_each(|key| endings.add(client(key), start));
+        let mut now = start;
+        for expected in [SLICE, SLICE, 300 - 2 * SLICE, 0] {
+            assert_eq!(endings.take_due(now).len(), expected);
+            assert!(endings.take_due(now).is_empty() || expected == 0);
+            now += SLICE_PAUSE;
+        }
+        assert_eq!(endings.poll_timeout(), None);
+    }
 
     #[test]
     fn clients_are_due_in_the_order_of_their_times_and_never_early() {

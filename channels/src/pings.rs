@@ -10,7 +10,7 @@ use postern_core::{ConnectionId, Key};
 use crate::engine::ClientRef;
 
 /// A client in the schedule: its key, and a number that the next client with the same key does not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Scheduled {
     key: u32,
     generation: u32,

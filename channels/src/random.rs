@@ -1,5 +1,7 @@
 //! Random numbers from a seed, for ids and for delays. They are not secret.
 
+use std::time::Duration;
+
 /// A generator of random numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Random {
@@ -23,6 +25,12 @@ impl Random {
     /// Returns the next 128 bits.
     pub(crate) fn next_wide(&mut self) -> u128 {
         u128::from(self.next()) << 64 | u128::from(self.next())
+    }
+
+    /// Returns a random time that is shorter than this one.
+    pub(crate) fn within(&mut self, longest: Duration) -> Duration {
+        // 32 bits: exact to a millisecond for a spread of weeks.
+        longest.mul_f64((self.next() >> 32) as f64 / (1_u64 << 32) as f64)
     }
 }
 

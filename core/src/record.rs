@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::close_code::CloseCode;
+use crate::close_code::{self, CloseCode};
 
 use crate::frame::DataKind;
 use crate::handshake::{Client, HandshakeError, Identity, Peer};
@@ -128,7 +128,7 @@ pub enum Record<'a> {
         /// Duration, round trip and traffic.
         summary: Summary,
     },
-    /// An upgrade was refused.
+    /// An upgrade, or a refresh through the gateway, was refused.
     Rejected {
         /// The connection.
         connection: ConnectionId,
@@ -138,6 +138,8 @@ pub enum Record<'a> {
         request_id: Option<&'a str>,
         /// The address of the client, if the request could be read and a trusted proxy sent it.
         client: Option<Client<'a>>,
+        /// Whether it is a refresh.
+        is_refresh: bool,
         /// The reason of the refusal, with its HTTP status.
         error: HandshakeError,
         /// The code of the Close frame that was sent instead of the status
@@ -164,6 +166,10 @@ pub enum CredentialsEnd {
     Expired,
     /// The token, the session or the user was revoked.
     Revoked,
+    /// The token does not hold any more, by a check before a message.
+    Refused,
+    /// The token could not be checked before a message.
+    Unchecked,
 }
 
 impl CredentialsEnd {
@@ -172,6 +178,17 @@ impl CredentialsEnd {
         match self {
             CredentialsEnd::Expired => "token expired",
             CredentialsEnd::Revoked => "revoked",
+            CredentialsEnd::Refused => "token refused",
+            CredentialsEnd::Unchecked => "token not checked",
+        }
+    }
+
+    /// Returns the code of the Close.
+    pub fn close_code(self) -> CloseCode {
+        match self {
+            CredentialsEnd::Expired | CredentialsEnd::Refused => CloseCode(close_code::UNAUTHORIZED),
+            CredentialsEnd::Revoked => CloseCode(close_code::FORBIDDEN),
+            CredentialsEnd::Unchecked => CloseCode::TRY_AGAIN_LATER,
         }
     }
 }

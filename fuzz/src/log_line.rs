@@ -104,6 +104,7 @@ impl Said<'_> {
             peer: PEER,
             request_id: identity.request_id(),
             client: None,
+            is_refresh: false,
             error: HandshakeError::Host,
             close_code: None,
             took,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,9 @@ pub struct Browser {
     next: u64,
     /// Errors that the browser has logged, such as violations of the page's policy.
     pub complaints: Vec<String>,
-    _process: Process,
-    _folder: TempDir,
+    address: SocketAddr,
+    /// Its process and its folder, which all pages share.
+    parts: Arc<(Process, TempDir)>,
 }
 
 impl Browser {
@@ -35,6 +37,16 @@ impl Browser {
     /// If it cannot be downloaded, or does not start.
     #[track_caller]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Does the same with further flags.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Browser::start).
+    #[track_caller]
+    pub fn start_with(flags: &[&str]) -> Self {
         let (chromium, libraries, fonts) =
             provision::chromium().unwrap_or_else(|failure| panic!("{failure}"));
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -42,7 +54,7 @@ impl Browser {
         command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]);
         command.args(["--disable-background-networking", "--disable-component-update", "--disable-quic"]);
         command.args(["--disable-dev-shm-usage", "--remote-debugging-port=0", "about:blank"]);
-        command.arg(format!("--user-data-dir={}", folder.path().display()));
+        command.args(flags).arg(format!("--user-data-dir={}", folder.path().display()));
         command.env("LD_LIBRARY_PATH", libraries).env("FONTCONFIG_PATH", fonts).env("HOME", folder.path());
         let process = Process::spawn("chromium", &mut command).expect("it starts").ending(Ending::Terminate);
         let beginning = "DevTools listening on ws://";
@@ -51,12 +63,27 @@ impl Browser {
         let address: SocketAddr = address.unwrap_or_else(|| panic!("no address in {line}"));
         let pages = http::request(address, "GET", "/json/list", &[], b"").expect("an answer").json();
         let page = pages.as_array().expect("a list").iter().find(|target| target["type"] == "page");
-        let url = page.expect("a page")["webSocketDebuggerUrl"].as_str().expect("an address").to_owned();
+        Self::attach(address, page.expect("a page"), Arc::new((process, folder)))
+    }
+
+    /// Opens another page, with the same cookies.
+    ///
+    /// # Panics
+    ///
+    /// If the browser does not open one.
+    #[track_caller]
+    pub fn new_page(&self) -> Self {
+        let page = http::request(self.address, "PUT", "/json/new?about:blank", &[], b"").expect("an answer");
+        Self::attach(self.address, &page.json(), self.parts.clone())
+    }
+
+    #[track_caller]
+    fn attach(address: SocketAddr, page: &Value, parts: Arc<(Process, TempDir)>) -> Self {
+        let url = page["webSocketDebuggerUrl"].as_str().expect("an address").to_owned();
         let stream = TcpStream::connect(address).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let (socket, _) = tungstenite::client(url, stream).expect("an upgrade");
-        let mut browser =
-            Self { socket, next: 0, complaints: Vec::new(), _process: process, _folder: folder };
+        let mut browser = Self { socket, next: 0, complaints: Vec::new(), address, parts };
         for domain in ["Page.enable", "Log.enable", "Runtime.enable"] {
             browser.ask(domain, &json!({}));
         }

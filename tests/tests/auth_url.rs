@@ -1,21 +1,32 @@
 //! `POSTERN_AUTH_URL`: tokens that clients send on open connections are checked by the service that the gateway asks.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_tests::canary::{self, Kind};
 use postern_tests::channels::Client;
+use postern_tests::frames::{TEXT, client, receive};
+use postern_tests::http;
 use postern_tests::identity::Identity;
 use postern_tests::issuer::unix_time;
 use postern_tests::postern::{Postern, Runtime};
+use postern_tests::process::{Process, Stream};
+use postern_tests::provision;
 use postern_tests::scripted_identity::Scripted;
+use postern_tests::workspace;
 use postern_tests::ws::{Handshake, Open};
 use serde_json::{Value, json};
 
 const CHANNELS: &str = "/connection/websocket";
 const SETTINGS: [(&str, &str); 2] = [("POSTERN_EXPIRY_GRACE", "1s"), ("POSTERN_EXPIRY_SPREAD", "0")];
 
-fn url(address: std::net::SocketAddr) -> String {
+fn url(address: SocketAddr) -> String {
     format!("http://{address}/identity/validate")
 }
 
@@ -134,7 +145,7 @@ fn a_client_of_echo_refreshes_its_token_by_a_message() {
     let identity = Identity::start();
     for runtime in Runtime::BOTH {
         by_each(runtime, &identity, |postern| {
-            let exp = unix_time() + 2;
+            let exp = unix_time() + 5;
             let open = || {
                 let handshake = postern.handshake().header("User-ID", "123");
                 handshake.header("User-Token-Exp", &exp.to_string()).open()
@@ -163,7 +174,7 @@ fn a_client_of_echo_refreshes_its_token_by_a_message() {
                     json!({ "type": "refresh_refused", "code": code }),
                     "{runtime}: {message:.60}"
                 );
-                thread::sleep(Duration::from_millis(200));
+                thread::sleep(Duration::from_millis(500));
             }
             assert_eq!(expired.closed(), (4401, "token expired".to_owned()));
             kept.echo("still here");
@@ -176,5 +187,120 @@ fn a_client_of_echo_refreshes_its_token_by_a_message() {
                 assert!(!log.contains(token.rsplit('.').next().unwrap_or(token)), "{token} is logged");
             }
         });
+    }
+}
+
+#[test]
+fn the_sdk_keeps_its_connection_with_newer_tokens_and_returns_without_them() {
+    let packages = provision::javascript_sdk().expect("the SDK");
+    let identity = Identity::start();
+    let url = url(identity.address());
+    for runtime in Runtime::BOTH {
+        let settings = [&SETTINGS[..], &[("POSTERN_AUTH_URL", &*url)]].concat();
+        let postern = Postern::start_with_control(runtime, &settings);
+        let body = json!({ "email": "john@example.com", "password": "password123", "ttl": 5 }).to_string();
+        let headers = [("Content-Type", "application/json")];
+        let answer = http::request(identity.address(), "POST", "/identity/login", &headers, body.as_bytes());
+        let token = answer.expect("an answer").json()["accessToken"].as_str().expect("a token").to_owned();
+        let mut command = Command::new("node");
+        command.arg(workspace::path("tests/tests/peers/credentials.cjs"));
+        command.arg(format!("ws://{}{CHANNELS}", postern.address()));
+        command.args([identity.address().to_string(), canary::secret(Kind::Token, token)]);
+        let mut node = Process::spawn("node", command.env("NODE_PATH", &packages)).expect("Node starts");
+        let status = node.wait(Duration::from_secs(60)).expect("it ends");
+        assert!(status.success(), "{runtime}: {:?}", node.lines());
+        assert_eq!(
+            node.lines_of(Stream::Out).pop().as_deref(),
+            Some("true"),
+            "{runtime}: {:?}",
+            node.lines()
+        );
+    }
+}
+
+/// A service that answers each request after a fifth of a second. Returns its address, and the number of connections to it.
+fn slow_service() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = connections.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            thread::spawn(move || {
+                let stream = stream.expect("a connection");
+                let mut lines = BufReader::new(&stream).lines();
+                while lines.by_ref().map_while(Result::ok).any(|line| line.is_empty()) {
+                    thread::sleep(Duration::from_millis(200));
+                    let answer = "HTTP/1.1 200 OK\r\nUser-ID: 7\r\nUser-Token-Exp: 4102444800\r\nContent-Length: 0\r\n\r\n";
+                    if (&stream).write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, connections)
+}
+
+/// The number of requests at the same time is bounded, each refresh is answered in time, and other clients do not notice it.
+#[test]
+fn slow_service_under_load_delays_no_other_client() {
+    for runtime in Runtime::BOTH {
+        let (address, asked) = slow_service();
+        let url = url(address);
+        let settings =
+            [("POSTERN_AUTH_URL", &*url), ("POSTERN_IN_BAND_AUTH", "on"), ("POSTERN_LOG_MESSAGES", "off")];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let mut streams: Vec<TcpStream> = (0..1_000)
+            .map(|number| {
+                // Each second one belongs to a user that the service does not name.
+                let user = ["7", "8"][number % 2];
+                postern.handshake().header("User-ID", user).open().into_stream()
+            })
+            .collect();
+        let mut quiet = postern.open();
+        let mut measure = |count: usize| {
+            let mut latencies: Vec<Duration> = (0..count)
+                .map(|_| {
+                    let start = Instant::now();
+                    quiet.echo("an echo");
+                    thread::sleep(Duration::from_millis(1));
+                    start.elapsed()
+                })
+                .collect();
+            latencies.sort_unstable();
+            latencies[latencies.len() * 99 / 100]
+        };
+        let before = measure(500);
+        let start = Instant::now();
+        for (number, stream) in streams.iter_mut().enumerate() {
+            let token = canary::secret(Kind::Token, format!("slow.{number:06}.{}", "a".repeat(20)));
+            stream.write_all(&client(TEXT, refresh(&token).as_bytes())).expect("it is open");
+        }
+        let during = measure(1_000);
+        let mut outcomes = BTreeMap::<String, usize>::new();
+        for (number, stream) in streams.iter_mut().enumerate() {
+            let header = receive(stream, 2);
+            let answer: Value =
+                serde_json::from_slice(&receive(stream, usize::from(header[1]))).expect("JSON");
+            let outcome = answer["code"].as_str().or(answer["type"].as_str()).expect("a code").to_owned();
+            // A user is refreshed only if the service names it.
+            assert!(number % 2 == 0 || outcome != "refreshed", "{runtime}: {answer}");
+            *outcomes.entry(outcome).or_default() += 1;
+        }
+        println!(
+            "{runtime}: {outcomes:?} in {:?}, with {asked:?} connections to the service; p99 of an echo {before:?}, then {during:?}",
+            start.elapsed()
+        );
+        assert!(start.elapsed() < Duration::from_secs(10), "{runtime}: {:?}", start.elapsed());
+        assert!(outcomes["refreshed"] >= 20 && outcomes["unavailable"] >= 500, "{runtime}: {outcomes:?}");
+        assert_eq!(
+            outcomes.keys().collect::<Vec<_>>(),
+            ["other_user", "refreshed", "unavailable"],
+            "{runtime}"
+        );
+        // The machine may be busy.
+        assert!(during < 2 * before + Duration::from_millis(50), "{runtime}: {before:?}, then {during:?}");
     }
 }

@@ -14,7 +14,7 @@ use crate::claims::{self, Fault, Overrides, Tokens};
 use crate::engine::Operation;
 use crate::namespaces::Pattern;
 use crate::permissions::{self, Refusal};
-use crate::protocol::{Answer, SubRefreshRequest};
+use crate::protocol::{Answer, Commands, ConnectRequest, Encoding, Endpoint, Request, SubRefreshRequest};
 use crate::publication::ClientInfo;
 
 /// The contents of the tokens of a client, and of the header with its channels.
@@ -30,6 +30,8 @@ pub(super) struct Credentials {
     is_changed: bool,
     /// When the application asks for what has expired.
     scheduled: Option<Instant>,
+    /// Whether the connection has expired, and was not refreshed since.
+    has_expired: bool,
     /// The check of a token by the host.
     check: Check,
 }
@@ -182,6 +184,7 @@ impl Client {
         if expires_at.is_some() || self.credentials.is_some() {
             let credentials = self.credentials.get_or_insert_default();
             (credentials.expires_at, credentials.is_changed) = (expires_at, true);
+            credentials.has_expired = false;
         }
     }
 
@@ -198,6 +201,11 @@ impl Client {
     pub(super) fn grant(&self, channel: &str) -> Option<&Grant> {
         let mut grants = self.credentials.as_ref()?.grants.iter();
         grants.find(|(of, _)| **of == *channel).map(|(_, grant)| grant)
+    }
+
+    /// Whether the connection has expired, and was not refreshed since.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.credentials.as_ref().is_some_and(|credentials| credentials.has_expired)
     }
 
     /// Returns when the connection expires.
@@ -222,6 +230,18 @@ impl Client {
             None => info,
             chan_info => Arc::new(ClientInfo { chan_info, ..ClientInfo::clone(&info) }),
         }
+    }
+
+    /// Returns the token in the first message of a client that has no identity yet, which must be a `connect`.
+    pub(crate) fn token_of(endpoint: Endpoint, is_bare: bool, message: &[u8]) -> Option<BearerToken> {
+        let token = if is_bare {
+            ConnectRequest::decode(Encoding::Json, message).ok()?.token
+        } else {
+            let command = Commands::new(endpoint.encoding, message).next()?.ok()?;
+            let Request::Connect(request) = command.request else { return None };
+            request.token
+        };
+        BearerToken::new(token.as_bytes()).ok()
     }
 
     /// Returns whether the host must check the token of a `connect` before it is executed.
@@ -382,6 +402,7 @@ impl Client {
         credentials.is_changed = true;
         credentials.scheduled.take_if(|at| *at <= now);
         if is_due(&mut credentials.expires_at) {
+            credentials.has_expired = true;
             return Some(Expired::Connection);
         }
         let mut grants = credentials.grants.iter_mut();

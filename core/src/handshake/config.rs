@@ -18,6 +18,11 @@ pub struct HandshakeConfig {
     /// The paths at which WebSockets are served, compared byte by byte, without the query. A path that ends in `/*` matches
     /// every path that begins with the text before the asterisk. Default `/ws`.
     pub paths: Vec<String>,
+    /// The indices of those paths whose clients identify themselves by their first message. The identity headers are not read there,
+    /// because the gateway passes such requests on without asking for an identity. Default: none.
+    pub first_message_paths: Vec<usize>,
+    /// Whether the token in a request is found, to check it again later. Default false.
+    pub keeps_tokens: bool,
     /// The path of health checks: GET and HEAD are answered with 200 or 503, without an identity and before
     /// [`HandshakeConfig::paths`] is compared. Such an answer is not a refusal and not recorded. Default: none.
     pub health_path: Option<String>,
@@ -83,7 +88,13 @@ impl HandshakeConfig {
     /// Returns the index of the path whose connections are refreshed at this path: `/refresh` below it.
     pub(super) fn refresh_index(&self, path: &str) -> Option<usize> {
         let served = path.strip_suffix("/refresh")?;
-        self.path_index(if served.is_empty() { "/" } else { served })
+        let index = self.path_index(if served.is_empty() { "/" } else { served })?;
+        (!self.awaits_first_message(index)).then_some(index)
+    }
+
+    /// Whether the clients of the path with this index identify themselves.
+    pub(crate) fn awaits_first_message(&self, path_index: usize) -> bool {
+        self.first_message_paths.contains(&path_index)
     }
 
     /// Returns the index in [`paths`](HandshakeConfig::paths) of the first one that matches this path.
@@ -99,6 +110,8 @@ impl Default for HandshakeConfig {
     fn default() -> HandshakeConfig {
         HandshakeConfig {
             paths: vec!["/ws".to_owned()],
+            first_message_paths: Vec::new(),
+            keeps_tokens: false,
             health_path: None,
             readiness: None,
             wall_clock: None,

@@ -64,6 +64,14 @@ pub enum HandshakeError {
     TokenExpired,
     /// The token, the session or the user is revoked.
     Revoked,
+    /// The request has no token, although tokens are checked again.
+    TokenMissing,
+    /// The first message has no token, or did not arrive in time.
+    FirstMessage,
+    /// The token in the first message does not hold.
+    TokenRefused,
+    /// The token in the first message cannot be checked now.
+    TokenUnchecked,
     /// A refresh names both a session and a connection, no connection number, or neither while the gateway names no session.
     RefreshTarget,
     /// A refresh has no expiry.
@@ -233,6 +241,20 @@ impl HandshakeError {
             HandshakeError::TokenExpired => (401, "token_expired", "the token has expired: log in again"),
             HandshakeError::Revoked => {
                 (403, "revoked", "the token, the session or the user is revoked: log in again")
+            }
+            HandshakeError::TokenMissing => (
+                401,
+                "token_missing",
+                "no token: the gateway must pass on the header, cookie, subprotocol or parameter with the token",
+            ),
+            HandshakeError::FirstMessage => (
+                401,
+                "first_message",
+                "the first message has no token, or did not arrive in time; send {type: auth, token: ...}",
+            ),
+            HandshakeError::TokenRefused => (401, "token_refused", "the token does not hold: log in again"),
+            HandshakeError::TokenUnchecked => {
+                (503, "token_unchecked", "the token cannot be checked now; try again")
             }
             HandshakeError::RefreshTarget => (
                 400,

@@ -30,6 +30,7 @@
 mod admission;
 mod assertion;
 mod assertion_error;
+mod bearer;
 mod body;
 mod client;
 mod config;

@@ -15,6 +15,16 @@ impl<'h> Query<'h> {
         Query(target.split_once('?').map_or("", |(_, query)| query))
     }
 
+    /// Returns a query that was kept.
+    pub(crate) fn of_text(query: &'h str) -> Query<'h> {
+        Query(query)
+    }
+
+    /// Returns the whole query.
+    pub(crate) fn as_str(&self) -> &'h str {
+        self.0
+    }
+
     /// Returns the value of the first parameter with this name, as it was sent: not percent-decoded. It is empty if the
     /// parameter has none. `None` if there is no such parameter.
     pub fn get(&self, name: &str) -> Option<&'h str> {

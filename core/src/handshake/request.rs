@@ -1,10 +1,12 @@
 //! From a complete head to an upgrade request that keeps the rules of RFC 9112 and RFC 6455.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use httparse::Header;
 
 use super::admission::Admission;
+use super::bearer::BearerLines;
 use super::client::{Client, Forwarding};
 use super::config::HandshakeConfig;
 use super::error::HandshakeError;
@@ -18,6 +20,7 @@ use super::single_header::SingleHeader;
 use super::subprotocol::OfferedSubprotocols;
 use super::target::Target;
 use super::trust::Peer;
+use crate::bearer_token::BearerToken;
 use crate::deflate::Deflate;
 use crate::field::list;
 use crate::id::ConnectionId;
@@ -53,6 +56,7 @@ pub struct UpgradeRequest<'h> {
     assertion: SingleHeader<'h>,
     request_ids: RequestIdHeaders<'h>,
     forwarding: Forwarding<'h>,
+    bearer: BearerLines<'h>,
     announces_chunks: bool,
 }
 
@@ -101,6 +105,11 @@ impl<'h> UpgradeRequest<'h> {
         self.identity.channels()
     }
 
+    /// Returns the token that the gateway has validated, if it has passed it on and [`HandshakeConfig::keeps_tokens`] is set.
+    pub(crate) fn bearer_token(&self) -> Option<BearerToken> {
+        self.bearer.token(self.query)
+    }
+
     /// Returns the id of the request, if the gateway sent one.
     pub fn request_id(&self) -> Option<&'h str> {
         self.request_ids.request_id()
@@ -120,22 +129,55 @@ impl<'h> UpgradeRequest<'h> {
     /// identity, and 503 of an assertion; [`HandshakeError::OriginTwice`] and [`HandshakeError::OriginNotAllowed`];
     /// [`HandshakeError::Host`] for a header of [`HandshakeConfig::host_header`] that is not one host.
     pub fn identify(&self, peer: Peer, config: &HandshakeConfig) -> Result<Admission<'h>, HandshakeError> {
-        if !config.trusted_proxies.trusts_peer(peer) {
-            return Err(HandshakeError::PeerNotTrusted);
-        }
-        config.proxy_secret.check(&self.secret)?;
+        self.check_peer(peer, config)?;
         let identity: Identity = match &config.assertion {
             Some(assertion) => assertion.identity(&self.assertion, config.identity_rules)?,
             None => self.identity.identity(&config.identity_rules)?,
         };
         self.check_origin(config)?;
         let mut identity = identity.with_request(self.request_id(), self.client(peer, config));
-        let origin = self.origin.exactly_one().and_then(|origin| std::str::from_utf8(origin).ok());
+        let origin = self.origin();
         let subprotocol = self.subprotocols.answer(config);
         if origin.is_some() || subprotocol.is_some() {
             identity = identity.with_page(origin, subprotocol.as_deref());
         }
         Ok(Admission { key: self.key, subprotocols: self.subprotocols, deflate: self.deflate, identity })
+    }
+
+    /// Checks all that [`identify`](UpgradeRequest::identify) checks except for the identity, which the client will send itself.
+    ///
+    /// # Errors
+    /// As `identify`, without the errors of the identity.
+    pub(crate) fn check_gateway(&self, peer: Peer, config: &HandshakeConfig) -> Result<(), HandshakeError> {
+        self.check_peer(peer, config)?;
+        self.check_origin(config)
+    }
+
+    /// Appends the 101 to `out`, although the user is not known. Returns the subprotocol that was answered, whether an offer is
+    /// unanswered, and the negotiated compression.
+    pub(crate) fn accept_unidentified<'c>(
+        &self,
+        out: &mut Vec<u8>,
+        config: &'c HandshakeConfig,
+        connection: ConnectionId,
+    ) -> (Option<Cow<'c, str>>, bool, Option<Deflate>) {
+        let subprotocol = self.subprotocols.answer(config);
+        let request_id = RequestId::new(self.request_id(), config.instance, connection);
+        let request_id = (&*config.request_id, request_id);
+        respond::switch_protocols(out, self.key, subprotocol.as_deref(), self.deflate, request_id);
+        (subprotocol, self.subprotocols.is_unanswered(), self.deflate)
+    }
+
+    /// Returns the `Origin` of the page, if there is exactly one.
+    pub(crate) fn origin(&self) -> Option<&'h str> {
+        self.origin.exactly_one().and_then(|origin| std::str::from_utf8(origin).ok())
+    }
+
+    fn check_peer(&self, peer: Peer, config: &HandshakeConfig) -> Result<(), HandshakeError> {
+        if !config.trusted_proxies.trusts_peer(peer) {
+            return Err(HandshakeError::PeerNotTrusted);
+        }
+        config.proxy_secret.check(&self.secret)
     }
 
     /// Checks that the page may connect, if the request is from one: clients other than browsers need not send
@@ -246,6 +288,7 @@ impl<'h> Request<'h> {
             assertion: fields.assertion,
             request_ids: fields.request_ids,
             forwarding: fields.forwarding,
+            bearer: fields.bearer,
             announces_chunks,
         };
         Ok(if refreshed.is_some() { Request::Refresh(request) } else { Request::Upgrade(request) })
@@ -274,6 +317,7 @@ struct Fields<'h> {
     assertion: SingleHeader<'h>,
     request_ids: RequestIdHeaders<'h>,
     forwarding: Forwarding<'h>,
+    bearer: BearerLines<'h>,
 }
 
 impl<'h> Fields<'h> {
@@ -318,6 +362,9 @@ impl<'h> Fields<'h> {
         self.request_ids.add_line(&config.request_id, name, value);
         if !config.host_header.is_empty() && name.eq_ignore_ascii_case(&config.host_header) {
             self.forwarded_host.add(value);
+        }
+        if config.keeps_tokens {
+            self.bearer.add_line(name, value);
         }
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         // By length first: most lines of a request have another name.

@@ -197,6 +197,11 @@ impl<R: Role> Session<R> {
         Session { deflate, ..self }
     }
 
+    /// Returns the same session with other limits, which apply from now on.
+    pub(crate) fn with_config(self, config: Arc<SessionConfig>) -> Session<R> {
+        Session { config, ..self }
+    }
+
     /// Returns why the session ended, in a few words and without anything from the peer: the reason given to
     /// [`close`](Session::close), or the reason of the [`Ending`].
     pub fn reason(&self) -> &str {

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use super::{Fanout, Key};
+use super::{Fanout, Key, in_band};
+use crate::bearer_token::BearerToken;
 use crate::close_code::CloseCode;
 use crate::frame::DataKind;
 use crate::handshake::{Identity, Query};
@@ -40,6 +41,14 @@ pub trait Application: Debug + Sized {
     /// [`WorkerEffect::Application`](super::WorkerEffect::Application). [`Infallible`](std::convert::Infallible) if there are
     /// none.
     type Effect: Debug;
+
+    /// Returns the token in the first message of a client that has no identity yet: see
+    /// [`HandshakeConfig::first_message_paths`](crate::handshake::HandshakeConfig::first_message_paths). `None` refuses the client.
+    /// If the token holds, [`opened`](Application::opened) follows, and for a client without a [short
+    /// path](Application::has_short_path) [`message`](Application::message) with this message.
+    fn token_of(&self, message: &FirstMessage<'_>) -> Option<BearerToken> {
+        in_band::token(message.payload).and_then(Result::ok).filter(|_| message.kind == DataKind::Text)
+    }
 
     /// Handles that a user is admitted. The replies follow the 101.
     fn opened(
@@ -148,6 +157,22 @@ pub trait Application: Debug + Sized {
     fn poll_effect(&mut self) -> Option<Self::Effect> {
         None
     }
+}
+
+/// The first message of a client that has no identity yet, and its request.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FirstMessage<'m> {
+    /// See [`Opening::path_index`].
+    pub path_index: usize,
+    /// The query of the request.
+    pub query: Query<'m>,
+    /// The subprotocol that was answered, if any.
+    pub subprotocol: Option<&'m str>,
+    /// Text or binary.
+    pub kind: DataKind,
+    /// The payload, unmasked; valid UTF-8 if `kind` is text.
+    pub payload: &'m [u8],
 }
 
 /// An admitted connection, and its request.

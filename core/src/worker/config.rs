@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::check::InBandConfig;
+use super::check::{FirstMessageConfig, InBandConfig, Revalidate};
 use crate::handshake::{HandshakeConfig, Revocations};
 use crate::policy::{ExpiryConfig, KeepAliveConfig, Users};
 use crate::session::SessionConfig;
@@ -22,6 +22,10 @@ pub struct WorkerConfig {
     pub expiry: Option<ExpiryConfig>,
     /// The messages with tokens. Default none.
     pub in_band: InBandConfig,
+    /// When the token of a connection is checked again. Its upgrade must have the token then, which is kept. Default none: never.
+    pub revalidate: Option<Revalidate>,
+    /// Connections whose clients identify themselves by their first message.
+    pub first_message: FirstMessageConfig,
     /// The revoked credentials, with which no user is admitted. Default none: no credentials are revoked.
     pub revocations: Option<Arc<dyn Revocations>>,
     /// Counts the connections of each user and decides about one more, for all workers. Default none: unlimited.
@@ -55,6 +59,8 @@ impl Default for WorkerConfig {
             keep_alive: KeepAliveConfig::default(),
             expiry: None,
             in_band: InBandConfig::default(),
+            revalidate: None,
+            first_message: FirstMessageConfig::default(),
             revocations: None,
             users: None,
             max_memory: usize::MAX,
@@ -76,6 +82,7 @@ impl WorkerConfig {
         let mut share = self.clone();
         (share.number, share.workers) = (index, workers);
         share.handshake.max_handshakes = self.handshake.max_handshakes.div_ceil(workers);
+        share.first_message.max_waiting = self.first_message.max_waiting.div_ceil(workers);
         share.max_memory = self.max_memory.div_ceil(workers);
         for limit in [&mut share.max_connections, &mut share.max_sockets] {
             *limit = limit.map(|limit| limit / workers + usize::from(index < limit % workers));

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::timers::{Entry, Timers};
 use super::{Application, Key, Selector, Worker};
-use crate::close_code::{self, CloseCode};
 use crate::compact_instant::CompactInstant;
 use crate::handshake::Revocation;
 use crate::id::ConnectionId;
-use crate::record::{CredentialsEnd, Record, Recorder};
+use crate::record::{CredentialsEnd, Recorder};
 
 /// The connections of a worker whose end is scheduled, by their keys.
 #[derive(Debug, Default)]
@@ -127,7 +126,9 @@ impl<A: Application> Worker<A> {
             return false;
         };
         let left = match scheduled.cause {
-            CredentialsEnd::Revoked => Some(Duration::ZERO),
+            CredentialsEnd::Revoked | CredentialsEnd::Refused | CredentialsEnd::Unchecked => {
+                Some(Duration::ZERO)
+            }
             CredentialsEnd::Expired => self.time_left(connection, now),
         };
         self.expiries.scheduled.remove(&short(key));
@@ -146,20 +147,11 @@ impl<A: Application> Worker<A> {
             }
             return false;
         }
-        let code = CloseCode(match scheduled.cause {
-            CredentialsEnd::Expired => close_code::UNAUTHORIZED,
-            CredentialsEnd::Revoked => close_code::FORBIDDEN,
-        });
         let mut is_open = false;
         self.turn(key, now, |connection, _, turn| {
-            is_open = connection.disconnect(turn, code, scheduled.cause.reason());
+            is_open = connection.is_open();
+            connection.end_credentials(turn, scheduled.cause, recorder);
         });
-        if let Some(connection) = self.connections.get(key.0)
-            && let (true, Some(identity)) = (is_open, connection.user())
-        {
-            let connection = connection.id;
-            recorder.record(&Record::CredentialsEnded { connection, identity, cause: scheduled.cause });
-        }
         is_open
     }
 

@@ -194,7 +194,7 @@ impl<A: Application> Worker<A> {
         }
     }
 
-    fn user(&self, key: Key) -> Option<&Identity> {
+    pub(super) fn user(&self, key: Key) -> Option<&Identity> {
         self.connections.get(key.0)?.user()
     }
 }

@@ -36,8 +36,8 @@ pub use admin::{
     AdminReply, AdminRequest, ConnectionStatus, Outgoing, OutgoingMessage, Selector, Status, Totals,
     WorkerLoad, WorkerTotals,
 };
-pub use application::{Application, Message, Opening, Reply, ServerClose};
-pub use check::{CheckRequest, CheckTicket, InBandConfig};
+pub use application::{Application, FirstMessage, Message, Opening, Reply, ServerClose};
+pub use check::{CheckRequest, CheckTicket, FirstMessageConfig, InBandConfig, Revalidate};
 pub use config::WorkerConfig;
 pub use due::{Due, DueCause};
 pub use echo::{Echo, SUBPROTOCOL};
@@ -191,6 +191,7 @@ impl<A: Application> Worker<A> {
                 longest_whole,
                 time_base: TimeBase::new(now),
                 jitter: Jitter::new(seed),
+                unidentified: Arc::default(),
                 requests: RefCell::default(),
                 is_stalled: Cell::default(),
                 is_draining: Cell::default(),

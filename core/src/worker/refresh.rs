@@ -9,6 +9,7 @@ use super::admin::Selector;
 use super::check::CheckRequest;
 use super::message::{PeerMessage, WorkerEffect};
 use super::{Application, Key, Worker};
+use crate::bearer_token::BearerToken;
 use crate::handshake::{HandshakeError, Identity, Query};
 use crate::id::ConnectionId;
 use crate::policy::Replaced;
@@ -23,6 +24,8 @@ pub struct Refresh {
     /// The user and the new token.
     identity: Identity,
     exp: u64,
+    /// The new token, if it is checked again.
+    token: Option<BearerToken>,
 }
 
 /// The connections that a refresh names.
@@ -73,6 +76,7 @@ impl Refresh {
     /// [`HandshakeError::RefreshTarget`], [`HandshakeError::RefreshWithoutExpiry`].
     pub(super) fn new(
         identity: &Identity,
+        token: Option<BearerToken>,
         query: Query<'_>,
         place: (usize, Key, ConnectionId),
     ) -> Result<Refresh, HandshakeError> {
@@ -91,7 +95,7 @@ impl Refresh {
             }
         };
         let exp = identity.token_exp().ok_or(HandshakeError::RefreshWithoutExpiry)?;
-        Ok(Refresh { place, target, identity: identity.clone(), exp })
+        Ok(Refresh { place, target, identity: identity.clone(), exp, token })
     }
 }
 
@@ -193,6 +197,9 @@ impl<A: Application> Worker<A> {
         // An older token does not shorten the time.
         if user.token_exp().is_none_or(|exp| exp < refresh.exp) {
             connection.set_token(refresh.identity.token());
+            if let Some(token) = &refresh.token {
+                connection.keep_token(token.clone(), now, &self.config);
+            }
             self.schedule_expiry(key, now);
         }
         if let Some(connection) = self.connections.get(key.0)

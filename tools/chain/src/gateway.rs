@@ -206,12 +206,12 @@ impl File {
     }
 }
 
-/// Waits until the gateway routes `/ws`, which means that a request without a token gets 401. Traefik listens before
+/// Waits until the gateway routes `/ws/refresh`, which means that a request without a token gets 401. Traefik listens before
 /// it has read its routes, and answers 404 until then.
 pub fn wait_until_routed(gateway: SocketAddr) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let answer = answer(gateway).map_err(Failure::while_doing("asking the gateway for /ws"))?;
+        let answer = answer(gateway).map_err(Failure::while_doing("asking the gateway for /ws/refresh"))?;
         match answer.split(' ').nth(1) {
             Some("401") => return Ok(()),
             Some("404") if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
@@ -224,12 +224,13 @@ pub fn wait_until_routed(gateway: SocketAddr) -> Result<(), Failure> {
     }
 }
 
-/// Requests `/ws` without a token, and returns the whole answer.
+/// Requests `/ws/refresh` without a token, and returns the whole answer.
 fn answer(gateway: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&gateway, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream
-        .write_all(format!("GET /ws HTTP/1.1\r\nHost: {gateway}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET /ws/refresh HTTP/1.1\r\nHost: {gateway}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

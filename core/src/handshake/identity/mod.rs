@@ -97,6 +97,18 @@ impl Identity {
         self.with_lines(self.request_id(), lines)
     }
 
+    /// Returns this identity with the id of the request, the client, the origin and the subprotocol. Those that are too long are left
+    /// out.
+    pub(crate) fn with_texts(
+        &self,
+        request_id: Option<&str>,
+        [client, origin, subprotocol]: [Option<&str>; 3],
+    ) -> Identity {
+        let is_kept = |text: &&str| text.len() <= Identity::MAX_ORIGIN && !text.contains(BEFORE_LINE);
+        let request_id = request_id.filter(|id| id.len() <= RequestId::MAX);
+        self.with_lines(request_id, [client, origin, subprotocol].map(|text| text.filter(is_kept)))
+    }
+
     /// Returns this identity with another expiry of the token, in seconds since 1970.
     pub(crate) fn with_token_exp(&self, exp: Option<u64>) -> Identity {
         self.with_token(TokenDetails { exp, ..self.token() })

@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
+use crate::bearer_token::BearerToken;
 use crate::close_code::CloseCode;
 
 use super::pacing::Pacing;
+use super::watch::TokenWatch;
 use super::{Connection, Context, Stage};
 use crate::handshake::{
-    Client, EmptyBody, HandshakeError, Identity, Reject, Reply, Request, UpgradeRequest, reject,
+    Client, EmptyBody, HandshakeError, Identity, Peer, Query, Reject, Reply, Request, UpgradeRequest, reject,
     report_health, report_refresh,
 };
 use crate::id::ConnectionId;
@@ -82,44 +84,75 @@ impl<A: Application> Connection<A> {
                 Err(error) => return self.refuse(context, turn, error, recorder),
             }
         }
+        if refusal.is_none() && handshake.awaits_first_message(request.path_index()) {
+            return self.await_first_message(context, turn, &request, peer, recorder);
+        }
         let admission = match refusal {
             Some(error) => Err(error),
             None => request.identify(peer, handshake).and_then(|admission| {
                 check_token(admission.identity(), context.config)?;
-                enter_user(self.id, admission.identity().id(), context).map(|()| admission)
+                let token = kept_token(&request, context.config)?;
+                enter_user(self.id, admission.identity().id(), context).map(|()| (admission, token))
             }),
         };
-        let accepted = match admission {
-            Ok(admission) => admission.accept(turn.out, handshake, self.id),
+        let (accepted, token) = match admission {
+            Ok((admission, token)) => (admission.accept(turn.out, handshake, self.id), token),
             Err(error) => return self.refuse_request(context, turn, &request, error, recorder),
         };
-        recorder.record(&Record::Established {
-            connection: self.id,
+        let established = Established {
             peer,
-            identity: &accepted.identity,
-            subprotocol: accepted.subprotocol.as_deref(),
-            is_offer_unanswered: accepted.is_offer_unanswered,
-            took: turn.now.saturating_duration_since(context.shared.time_base.instant(self.since)),
-        });
-        self.since = context.shared.time_base.compact(turn.now);
-        self.keep_alive = KeepAlive::new(turn.now);
-        let mut session = Session::new(context.config.session.clone()).with_deflate(accepted.deflate);
-        let mut client = A::Client::default();
-        let opening = Opening {
-            key: context.key,
-            connection: self.id,
-            identity: &accepted.identity,
             path: request.path(),
             path_index: request.path_index(),
             query: request.query(),
             subprotocol: accepted.subprotocol.as_deref(),
+            is_offer_unanswered: accepted.is_offer_unanswered,
             channels: request.channels(),
+            token,
+        };
+        let session = Session::new(context.config.session.clone()).with_deflate(accepted.deflate);
+        self.establish(context, turn, established, session, accepted.identity, recorder);
+    }
+
+    /// Admits a user whose 101 was sent.
+    pub(super) fn establish(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        established: Established<'_>,
+        mut session: Session,
+        identity: Identity,
+        recorder: &mut impl Recorder,
+    ) {
+        let Established { peer, path, path_index, query, subprotocol, is_offer_unanswered, channels, token } =
+            established;
+        recorder.record(&Record::Established {
+            connection: self.id,
+            peer,
+            identity: &identity,
+            subprotocol,
+            is_offer_unanswered,
+            took: turn.now.saturating_duration_since(context.shared.time_base.instant(self.since)),
+        });
+        self.since = context.shared.time_base.compact(turn.now);
+        self.keep_alive = KeepAlive::new(turn.now);
+        let mut client = A::Client::default();
+        let opening = Opening {
+            key: context.key,
+            connection: self.id,
+            identity: &identity,
+            path,
+            path_index,
+            query,
+            subprotocol,
+            channels,
         };
         let mut reply = worker::Reply { session: &mut session, turn, segments: None };
         context.application.opened(&mut client, &opening, &mut reply, recorder);
-        let is_watched = context.config.in_band.refresh && A::has_short_path(&client);
-        self.pace = Pacing::new(context.config.session.has_rates(), is_watched);
-        self.stage = Stage::Admitted { session, identity: accepted.identity, client };
+        let has_tokens = context.config.in_band.refresh && A::has_short_path(&client);
+        let watch = (has_tokens || token.is_some())
+            .then(|| TokenWatch::new(has_tokens, token, turn.now, context.config));
+        self.pace = Pacing::new(context.config.session.has_rates(), watch);
+        self.stage = Stage::Admitted { session, identity, client };
     }
 
     /// Begins to perform a refresh of other connections, after the checks of an upgrade.
@@ -138,7 +171,8 @@ impl<A: Application> Connection<A> {
             Some(error) => Err(error),
             None => request.identify(peer, handshake).and_then(|admission| {
                 check_token(admission.identity(), context.config)?;
-                Refresh::new(admission.identity(), request.query(), place)
+                let token = kept_token(request, context.config)?;
+                Refresh::new(admission.identity(), token, request.query(), place)
             }),
         };
         match refresh {
@@ -149,7 +183,7 @@ impl<A: Application> Connection<A> {
             }
             Err(error) => {
                 let client = request.client(peer, handshake);
-                let refused = RefusedRequest { request_id: request.request_id(), client };
+                let refused = RefusedRequest { request_id: request.request_id(), client, is_refresh: true };
                 self.refuse_as(context, turn, refused, error, recorder);
             }
         }
@@ -199,6 +233,7 @@ impl<A: Application> Connection<A> {
                     peer,
                     request_id: None,
                     client: None,
+                    is_refresh: true,
                     error,
                     close_code: None,
                     took: turn.now.saturating_duration_since(context.shared.time_base.instant(self.since)),
@@ -227,6 +262,9 @@ impl<A: Application> Connection<A> {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
+        if let Stage::Unidentified { .. } = self.stage {
+            return self.refuse_unidentified(context, turn, error, recorder);
+        }
         let message = Some((context.config.handshake.refusal_text)(error));
         reject(turn.out, error, Reply { message, ..self.reply(context) });
         self.record_refusal(context, turn.now, refused, error, None, recorder);
@@ -259,7 +297,7 @@ impl<A: Application> Connection<A> {
     }
 
     /// Refuses a valid upgrade request, by a Close frame if [`Reject::Close`] applies.
-    fn refuse_request(
+    pub(super) fn refuse_request(
         &mut self,
         context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
@@ -269,8 +307,11 @@ impl<A: Application> Connection<A> {
     ) {
         let handshake = &context.config.handshake;
         let Stage::Handshake { peer, .. } = self.stage else { return };
-        let refused =
-            RefusedRequest { request_id: request.request_id(), client: request.client(peer, handshake) };
+        let refused = RefusedRequest {
+            request_id: request.request_id(),
+            client: request.client(peer, handshake),
+            is_refresh: false,
+        };
         let Some(code) = close_code(handshake.reject, error) else {
             return self.refuse_as(context, turn, refused, error, recorder);
         };
@@ -286,7 +327,7 @@ impl<A: Application> Connection<A> {
         &self,
         context: &mut Context<'_, A>,
         now: Instant,
-        RefusedRequest { request_id, client }: RefusedRequest<'_>,
+        RefusedRequest { request_id, client, is_refresh }: RefusedRequest<'_>,
         error: HandshakeError,
         close_code: Option<CloseCode>,
         recorder: &mut impl Recorder,
@@ -298,6 +339,7 @@ impl<A: Application> Connection<A> {
             peer,
             request_id,
             client,
+            is_refresh,
             error,
             close_code,
             took,
@@ -305,11 +347,27 @@ impl<A: Application> Connection<A> {
     }
 }
 
+/// The request of an admitted user.
+#[derive(Debug)]
+pub(super) struct Established<'a> {
+    pub(super) peer: Peer,
+    pub(super) path: &'a str,
+    pub(super) path_index: usize,
+    pub(super) query: Query<'a>,
+    pub(super) subprotocol: Option<&'a str>,
+    pub(super) is_offer_unanswered: bool,
+    pub(super) channels: Option<&'a str>,
+    /// The token, if it is checked again.
+    pub(super) token: Option<BearerToken>,
+}
+
 /// The fields of a refused request for its record.
 #[derive(Debug, Default, Clone, Copy)]
 struct RefusedRequest<'a> {
     request_id: Option<&'a str>,
     client: Option<Client<'a>>,
+    /// Whether it is a refresh.
+    is_refresh: bool,
 }
 
 /// Returns whether the credentials of a user hold: they are not revoked, and the grace period of the token has not passed.
@@ -329,8 +387,19 @@ pub(in crate::worker) fn check_token(
     }
 }
 
+/// Returns the token of a request, if it is checked again.
+fn kept_token(
+    request: &UpgradeRequest<'_>,
+    config: &WorkerConfig,
+) -> Result<Option<BearerToken>, HandshakeError> {
+    match config.revalidate {
+        None => Ok(None),
+        Some(_) => request.bearer_token().map(Some).ok_or(HandshakeError::TokenMissing),
+    }
+}
+
 /// Counts one more connection of a user, if the user may have one.
-fn enter_user<A>(
+pub(super) fn enter_user<A>(
     connection: ConnectionId,
     user: &str,
     context: &Context<'_, A>,

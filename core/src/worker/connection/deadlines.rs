@@ -43,6 +43,7 @@ impl<A: Application> Connection<A> {
             self.pings_at(config, time_base),
             self.stalls_at(config),
             self.excess_ends_at(),
+            self.lapses_at(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -54,7 +55,12 @@ impl<A: Application> Connection<A> {
         now: Instant,
         time_base: TimeBase,
     ) -> bool {
-        let deadlines = [self.pings_at(config, time_base), self.stalls_at(config), self.excess_ends_at()];
+        let deadlines = [
+            self.pings_at(config, time_base),
+            self.stalls_at(config),
+            self.excess_ends_at(),
+            self.lapses_at(),
+        ];
         deadlines.into_iter().flatten().any(|at| at <= now)
     }
 
@@ -78,6 +84,11 @@ impl<A: Application> Connection<A> {
                 let pong =
                     self.beats_at(config, time_base).filter(|_| self.keep_alive.is_unanswered(time_base));
                 [session, pong].into_iter().flatten().min()
+            }
+            Stage::Unidentified { session, unidentified } => {
+                let of_session = session.poll_timeout().map(|(at, _)| at);
+                let first = session.is_open().then(|| time_base.instant(unidentified.until));
+                [of_session, first].into_iter().flatten().min()
             }
             Stage::Refreshing { .. } => Some(time_base.instant(self.since) + config.handshake.timeout),
             Stage::Refused { until, .. } => Some(*until),
@@ -169,6 +180,16 @@ impl<A: Application> Connection<A> {
                     None => self.abort(Ending::Eof),
                 }
             }
+            Stage::Unidentified { session, unidentified } => {
+                if session.is_open() && time_base.instant(unidentified.until) <= turn.now {
+                    let error = match unidentified.is_checking() {
+                        true => HandshakeError::TokenUnchecked,
+                        false => HandshakeError::FirstMessage,
+                    };
+                    return self.refuse(context, turn, error, recorder);
+                }
+                self.handle_session_deadlines(context, turn, is_unread);
+            }
             Stage::Refreshing { .. } => {
                 if time_base.instant(self.since) + context.config.handshake.timeout <= turn.now {
                     self.answer_refresh(context, turn, recorder);
@@ -178,6 +199,7 @@ impl<A: Application> Connection<A> {
             Stage::Refused { .. } => {}
             Stage::Admitted { .. } | Stage::RejectedByClose { .. } => {
                 let was_paused = self.pause().is_some();
+                self.lapse(turn.now);
                 if !is_unread {
                     self.resume(context, turn, recorder);
                 }
@@ -197,7 +219,10 @@ impl<A: Application> Connection<A> {
         is_unread: bool,
     ) {
         let is_paused = self.pause().is_some();
-        let (Stage::Admitted { session, .. } | Stage::RejectedByClose { session }) = &mut self.stage else {
+        let (Stage::Admitted { session, .. }
+        | Stage::Unidentified { session, .. }
+        | Stage::RejectedByClose { session }) = &mut self.stage
+        else {
             return;
         };
         if session.is_open() && (is_unread || is_paused) {
@@ -248,7 +273,12 @@ impl<A: Application> Connection<A> {
     ) -> Instant {
         match (self.output.queue(), &self.stage) {
             (Some(queue), _) => queue.progress(),
-            (None, Stage::Admitted { session, .. } | Stage::RejectedByClose { session }) => {
+            (
+                None,
+                Stage::Admitted { session, .. }
+                | Stage::Unidentified { session, .. }
+                | Stage::RejectedByClose { session },
+            ) => {
                 match session.poll_timeout() {
                     Some((at, TimerKind::Message)) => {
                         at.checked_sub(config.session.message_timeout).unwrap_or(now)
@@ -270,6 +300,11 @@ impl<A: Application> Connection<A> {
             Stage::Handshake { .. } => {
                 let begun = time_base.instant(self.since);
                 self.since = time_base.compact(begun + now.saturating_duration_since(since.max(begun)));
+            }
+            Stage::Unidentified { session, unidentified } => {
+                let until = time_base.instant(unidentified.until);
+                unidentified.until = time_base.compact(until + now.saturating_duration_since(since));
+                session.postpone(now.saturating_duration_since(since));
             }
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => {
                 session.postpone(now.saturating_duration_since(since));

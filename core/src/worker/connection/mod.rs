@@ -5,6 +5,7 @@
 
 mod admission;
 mod deadlines;
+mod first_message;
 mod flags;
 mod pacing;
 mod receive;
@@ -12,6 +13,7 @@ mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::close_code::CloseCode;
@@ -28,10 +30,11 @@ use crate::handshake::{EmptyBody, HandshakeError, HeadReader, Identity, Peer, Re
 use crate::id::ConnectionId;
 use crate::output::{Output, OutputQueue};
 use crate::policy::KeepAlive;
-use crate::record::{Record, Recorder, Summary};
+use crate::record::{CredentialsEnd, Record, Recorder, Summary};
 use crate::session::{Ending, Session, SharedForm, Transport};
 use crate::turn::{Codec, Turn};
 pub(super) use admission::check_token;
+use first_message::Unidentified;
 use flags::Flags;
 use pacing::Pacing;
 
@@ -64,6 +67,8 @@ enum Stage<C> {
         refusal: Option<HandshakeError>,
         is_aborted: bool,
     },
+    /// The 101 was sent, and the first message identifies the user.
+    Unidentified { session: Session, unidentified: Box<Unidentified> },
     /// The 101 was sent.
     Admitted { session: Session, identity: Identity, client: C },
     /// The refusal was sent, or the answer to a health check. The peer has until the given time to close its side.
@@ -106,7 +111,9 @@ pub(super) struct Shared {
     /// The base of all [`CompactInstant`]s.
     pub(super) time_base: TimeBase,
     pub(super) jitter: Jitter,
-    /// Requests of connections that may concern other workers.
+    /// Has one reference more for each connection whose user is not known.
+    pub(super) unidentified: Arc<()>,
+    /// Requests of connections that may concern other workers, or the process.
     pub(super) requests: RefCell<Vec<PeerRequest>>,
     /// The log has stalled for more than a second, so new connections are refused.
     pub(super) is_stalled: Cell<bool>,
@@ -151,7 +158,9 @@ impl<A: Application> Connection<A> {
     /// Handles the end of the peer's side.
     pub(super) fn handle_eof(&mut self, now: Instant) {
         match &mut self.stage {
-            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.handle_eof(now),
+            Stage::Admitted { session, .. }
+            | Stage::Unidentified { session, .. }
+            | Stage::RejectedByClose { session } => session.handle_eof(now),
             // A refusal that the peer has not accepted is given up.
             Stage::Handshake { .. } | Stage::Refreshing { .. } | Stage::Refused { .. } => {
                 self.abort(Ending::Eof)
@@ -166,7 +175,9 @@ impl<A: Application> Connection<A> {
             Stage::Handshake { is_aborted, .. }
             | Stage::Refreshing { is_aborted, .. }
             | Stage::Refused { is_aborted, .. } => *is_aborted = true,
-            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.abort(ending),
+            Stage::Admitted { session, .. }
+            | Stage::Unidentified { session, .. }
+            | Stage::RejectedByClose { session } => session.abort(ending),
         }
     }
 
@@ -176,7 +187,9 @@ impl<A: Application> Connection<A> {
             Stage::Handshake { is_aborted, .. }
             | Stage::Refreshing { is_aborted, .. }
             | Stage::Refused { is_aborted, .. } => *is_aborted,
-            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.is_aborted(),
+            Stage::Admitted { session, .. }
+            | Stage::Unidentified { session, .. }
+            | Stage::RejectedByClose { session } => session.is_aborted(),
         }
     }
 
@@ -194,7 +207,9 @@ impl<A: Application> Connection<A> {
             ShutdownKind::Restart => Some(CloseCode::SERVICE_RESTART),
         };
         match (&self.stage, code) {
-            (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
+            (Stage::Handshake { .. } | Stage::Unidentified { .. }, _) => {
+                self.refuse(context, turn, HandshakeError::Draining, recorder);
+            }
             (Stage::Admitted { .. }, Some(code)) => {
                 let reconnect_after = Some(context.shared.jitter.reconnect_after());
                 self.close(turn, ServerClose { code, reason: code.reason(), reconnect_after });
@@ -212,6 +227,19 @@ impl<A: Application> Connection<A> {
     /// Begins to close it, because the server does. Returns whether it was open.
     pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) -> bool {
         self.close(turn, ServerClose { code, reason, reconnect_after: None })
+    }
+
+    /// Begins to close it, because the credentials of its user no longer hold.
+    pub(super) fn end_credentials(
+        &mut self,
+        turn: &mut Turn<'_>,
+        cause: CredentialsEnd,
+        recorder: &mut impl Recorder,
+    ) {
+        let is_open = self.disconnect(turn, cause.close_code(), cause.reason());
+        if let (true, Some(identity)) = (is_open, self.user()) {
+            recorder.record(&Record::CredentialsEnded { connection: self.id, identity, cause });
+        }
     }
 
     /// Begins to close it, after the application has changed the Close. Returns whether it was open.
@@ -235,7 +263,9 @@ impl<A: Application> Connection<A> {
                 }
                 session.fail_with(turn, close.code, close.reason);
             }
-            Stage::RejectedByClose { session } => session.fail_with(turn, code, code.reason()),
+            Stage::RejectedByClose { session } | Stage::Unidentified { session, .. } => {
+                session.fail_with(turn, code, code.reason());
+            }
             Stage::Handshake { .. } | Stage::Refreshing { .. } | Stage::Refused { .. } => {}
         }
     }
@@ -278,12 +308,19 @@ impl<A: Application> Connection<A> {
 
     /// Whether a pong waits for the backlog to be sent.
     pub(super) fn has_pong(&self) -> bool {
-        matches!(&self.stage, Stage::Admitted { session, .. } | Stage::RejectedByClose { session } if session.has_pong())
+        matches!(
+            &self.stage,
+            Stage::Admitted { session, .. } | Stage::Unidentified { session, .. } | Stage::RejectedByClose { session }
+                if session.has_pong()
+        )
     }
 
     /// Sends the pending pong, unless there is a backlog again.
     pub(super) fn send_pong(&mut self, turn: &mut Turn<'_>) {
-        if let Stage::Admitted { session, .. } | Stage::RejectedByClose { session } = &mut self.stage {
+        if let Stage::Admitted { session, .. }
+        | Stage::Unidentified { session, .. }
+        | Stage::RejectedByClose { session } = &mut self.stage
+        {
             session.send_pong(turn);
         }
     }
@@ -320,6 +357,7 @@ impl<A: Application> Connection<A> {
                     let state = if session.is_open() { A::client_memory(client) } else { 0 };
                     session.memory() + self.deferred_memory() + state
                 }
+                Stage::Unidentified { session, unidentified } => session.memory() + unidentified.memory(),
                 Stage::RejectedByClose { session } => session.memory() + self.deferred_memory(),
                 Stage::Refreshing { .. } | Stage::Refused { .. } => 0,
             }
@@ -337,7 +375,9 @@ impl<A: Application> Connection<A> {
         }
         self.pace = None;
         match &self.stage {
-            Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
+            Stage::Handshake { .. } | Stage::Unidentified { .. } => {
+                self.refuse(context, turn, HandshakeError::Crowded, recorder);
+            }
             Stage::Admitted { .. } | Stage::RejectedByClose { .. } => {
                 self.fail(turn, CloseCode::TRY_AGAIN_LATER);
             }
@@ -349,11 +389,16 @@ impl<A: Application> Connection<A> {
     pub(super) fn wants_read(&self, config: &WorkerConfig) -> bool {
         match &self.stage {
             Stage::Handshake { .. } | Stage::Refreshing { .. } | Stage::Refused { .. } => true,
+            Stage::Unidentified { session, unidentified } if session.is_open() => {
+                !unidentified.is_checking() && !self.is_over_pause_backlog(config)
+            }
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } if session.is_open() => {
                 self.pause().is_none() && !self.is_over_pause_backlog(config)
             }
             // Further messages are discarded. The Close of the peer or the end of its side is awaited.
-            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.wants_read(),
+            Stage::Admitted { session, .. }
+            | Stage::Unidentified { session, .. }
+            | Stage::RejectedByClose { session } => session.wants_read(),
         }
     }
 
@@ -366,7 +411,7 @@ impl<A: Application> Connection<A> {
     /// stalled for more than a second.
     pub(super) fn is_recorded(&self, is_stalled: bool) -> bool {
         match &self.stage {
-            Stage::Handshake { .. } => !is_stalled,
+            Stage::Handshake { .. } | Stage::Unidentified { .. } => !is_stalled,
             Stage::Admitted { session, .. } => session.is_open(),
             Stage::Refreshing { .. } | Stage::Refused { .. } | Stage::RejectedByClose { .. } => false,
         }
@@ -388,6 +433,10 @@ impl<A: Application> Connection<A> {
         match &self.stage {
             Stage::Handshake { refusal: None, .. } => AdmissionState::Pending,
             Stage::Handshake { refusal: Some(_), .. } => AdmissionState::Refusing,
+            Stage::Unidentified { unidentified, .. } if unidentified.refusal.is_none() => {
+                AdmissionState::Pending
+            }
+            Stage::Unidentified { .. } => AdmissionState::Refusing,
             Stage::Admitted { .. } => AdmissionState::Admitted,
             Stage::Refreshing { .. } | Stage::Refused { .. } | Stage::RejectedByClose { .. } => {
                 AdmissionState::Refused
@@ -395,21 +444,33 @@ impl<A: Application> Connection<A> {
         }
     }
 
-    /// Whether its request head is still arriving.
+    /// Whether its request head is still arriving, or its first message.
     pub(super) fn is_pending(&self) -> bool {
-        matches!(self.stage, Stage::Handshake { .. })
+        matches!(self.stage, Stage::Handshake { .. } | Stage::Unidentified { .. })
     }
 
     /// Decides that it will be refused, if its request head is still arriving.
     pub(super) fn refuse_when_complete(&mut self, error: HandshakeError) {
-        if let Stage::Handshake { refusal, .. } = &mut self.stage {
-            refusal.get_or_insert(error);
+        match &mut self.stage {
+            Stage::Handshake { refusal, .. } => _ = refusal.get_or_insert(error),
+            Stage::Unidentified { unidentified, .. } => _ = unidentified.refusal.get_or_insert(error),
+            Stage::Admitted { .. }
+            | Stage::Refreshing { .. }
+            | Stage::Refused { .. }
+            | Stage::RejectedByClose { .. } => {}
         }
     }
 
     /// Returns the refusal that is decided and not sent yet.
     pub(super) fn refusal(&self) -> Option<HandshakeError> {
-        if let Stage::Handshake { refusal, .. } = &self.stage { *refusal } else { None }
+        match &self.stage {
+            Stage::Handshake { refusal, .. } => *refusal,
+            Stage::Unidentified { unidentified, .. } => unidentified.refusal,
+            Stage::Admitted { .. }
+            | Stage::Refreshing { .. }
+            | Stage::Refused { .. }
+            | Stage::RejectedByClose { .. } => None,
+        }
     }
 
     /// Stops counting it for its user if it has begun to close. This happens before its Close is sent: a client that has read
@@ -480,7 +541,9 @@ impl<A: Application> Connection<A> {
         match &self.stage {
             _ if self.is_aborted() => Transport::Close,
             Stage::Handshake { .. } | Stage::Refreshing { .. } => Transport::Open,
-            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.transport(),
+            Stage::Admitted { session, .. }
+            | Stage::Unidentified { session, .. }
+            | Stage::RejectedByClose { session } => session.transport(),
             Stage::Refused { .. } => Transport::ShutdownWrite,
         }
     }
@@ -493,6 +556,9 @@ impl<A: Application> Connection<A> {
                 peer: *peer,
                 received: reader.collected(),
             }),
+            Stage::Unidentified { session, unidentified } => {
+                recorder.record(&unidentified.abandoned(self.id, session));
+            }
             Stage::Admitted { session, identity, .. } => recorder.record(&Record::Closed {
                 connection: self.id,
                 identity,

@@ -17,25 +17,33 @@ use crate::close_code::CloseCode;
 
 use super::watch::{NoWatch, TokenWatch};
 use super::{Connection, Context, Stage};
+use crate::bearer_token::TokenCheck;
 use crate::close_code;
 use crate::input::Input;
 use crate::policy::{Rate, RateKind, Rates};
-use crate::record::{Record, Recorder};
+use crate::record::{CredentialsEnd, Record, Recorder};
 use crate::session::{RatePolicy, Session};
 use crate::turn::Turn;
 use crate::worker::Application;
+use crate::worker::check::{CheckPurpose, CheckRequest, CheckTicket};
 use crate::worker::config::WorkerConfig;
+use crate::worker::refresh::PeerRequest;
 
-/// The rates of a peer. Each connection has one if rates are set, or if its messages may contain tokens.
+/// The rates of a peer, and what else its messages wait for. Each connection has one if rates are set, if its messages may contain
+/// tokens, or if its token is checked again.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
+    /// Whether rates are set.
+    is_rated: bool,
     rates: Rates,
-    /// Present if its messages may contain tokens.
+    /// Present if its messages may contain tokens, or its token is checked again.
     pub(super) watch: Option<Box<TokenWatch>>,
     /// The number of its messages that were charged, with [`RatePolicy::Close`].
     charged: u64,
     /// Present while the client exceeds a rate, and for some time afterwards.
     excess: Option<Box<Excess>>,
+    /// Received bytes that are not handled yet: they exceed the allowance, or have arrived before the user was admitted.
+    deferred: Vec<u8>,
 }
 
 /// The state of a client that exceeds a rate.
@@ -49,15 +57,33 @@ struct Excess {
     resumed: (Instant, Instant),
     /// The number of pauses.
     pauses: u64,
-    /// Received bytes that exceed the allowance.
-    deferred: Vec<u8>,
+}
+
+/// The cause of deferred bytes.
+#[derive(Debug, Clone, Copy)]
+enum Waits {
+    /// They exceed this rate.
+    ForRate(RateKind),
+    /// The token is checked.
+    ForCheck,
 }
 
 impl Pacing {
-    /// Creates the pacing of a connection that has rates, or messages with tokens.
-    pub(super) fn new(has_rates: bool, is_watched: bool) -> Option<Box<Pacing>> {
-        let watch = is_watched.then(Box::default);
-        (has_rates || is_watched).then(|| Box::new(Pacing { watch, ..Pacing::default() }))
+    /// Creates the pacing of a connection that has rates, or a watch.
+    pub(super) fn new(has_rates: bool, watch: Option<TokenWatch>) -> Option<Box<Pacing>> {
+        (has_rates || watch.is_some()).then(|| {
+            Box::new(Pacing { is_rated: has_rates, watch: watch.map(Box::new), ..Pacing::default() })
+        })
+    }
+
+    /// Whether messages need no look at them before they are handled.
+    fn is_quiet(&self) -> bool {
+        !self.is_rated && self.deferred.is_empty() && self.watch.as_ref().is_none_or(|watch| watch.is_quiet())
+    }
+
+    /// Whether messages may contain tokens, or bytes are deferred.
+    fn is_needed_without_rates(&self) -> bool {
+        self.watch.is_some() || !self.deferred.is_empty()
     }
 
     /// Returns the time from which the allowance is computed in a turn at `now`. It is earlier than `now` if a pause
@@ -79,7 +105,7 @@ impl Pacing {
         // It is later than `now`, because the allowance is less than a step.
         let until = until.unwrap_or(now).max(now + MIN_PAUSE);
         let excess = self.excess.get_or_insert_with(|| {
-            Box::new(Excess { since: now, pause: None, resumed: (now, now), pauses: 0, deferred: Vec::new() })
+            Box::new(Excess { since: now, pause: None, resumed: (now, now), pauses: 0 })
         });
         excess.pause = Some((now, until));
         excess.pauses += 1;
@@ -90,9 +116,14 @@ impl Pacing {
 impl<A: Application> Connection<A> {
     /// Whether its rates are limited by pauses, or its messages are watched.
     pub(in crate::worker) fn is_limited(&self, config: &WorkerConfig) -> bool {
-        self.pace
-            .as_ref()
-            .is_some_and(|pace| config.session.rate_policy == RatePolicy::Pause || pace.watch.is_some())
+        self.pace.as_ref().is_some_and(|pace| {
+            config.session.rate_policy == RatePolicy::Pause || pace.is_needed_without_rates()
+        })
+    }
+
+    /// Whether its messages need no look at them before they are handled.
+    pub(super) fn is_quiet_pace(&self) -> bool {
+        self.pace.as_ref().is_none_or(|pace| pace.is_quiet())
     }
 
     /// Whether its client counts as exceeding a rate.
@@ -109,10 +140,24 @@ impl<A: Application> Connection<A> {
         self.pace.as_ref()?.excess.as_deref()
     }
 
-    /// Returns the start and the end of a pause of reading for a rate. It does not pause after a Close, because further
+    /// Returns the start and the end of a pause of reading, for a rate or for the check of a token. It does not pause after a Close, because further
     /// messages are discarded.
     pub(super) fn pause(&self) -> Option<(Instant, Instant)> {
-        self.excess()?.pause.filter(|_| self.is_open())
+        let pace = self.pace.as_deref()?;
+        let check = pace.watch.as_ref().and_then(|watch| watch.check());
+        check.or_else(|| pace.excess.as_ref()?.pause).filter(|_| self.is_open())
+    }
+
+    /// Requires a check of its token if the time has passed.
+    pub(super) fn lapse(&mut self, now: Instant) {
+        if let Some(watch) = self.pace.as_mut().and_then(|pace| pace.watch.as_mut()) {
+            watch.lapse(now);
+        }
+    }
+
+    /// Returns when its token must be checked before its next message.
+    pub(super) fn lapses_at(&self) -> Option<Instant> {
+        self.pace.as_ref()?.watch.as_ref()?.lapses_at().filter(|_| self.is_open())
     }
 
     /// Returns the time at which its client no longer counts as exceeding a rate, because it has kept its rates for
@@ -124,12 +169,12 @@ impl<A: Application> Connection<A> {
 
     /// Whether there are deferred bytes.
     pub(in crate::worker) fn has_deferred(&self) -> bool {
-        self.excess().is_some_and(|excess| !excess.deferred.is_empty())
+        self.pace.as_ref().is_some_and(|pace| !pace.deferred.is_empty())
     }
 
     /// Returns the memory of those bytes.
     pub(super) fn deferred_memory(&self) -> usize {
-        self.excess().map_or(0, |excess| excess.deferred.capacity())
+        self.pace.as_ref().map_or(0, |pace| pace.deferred.capacity())
     }
 
     /// Returns the number of bytes that may be read now. `None` if reading pauses.
@@ -181,16 +226,23 @@ impl<A: Application> Connection<A> {
             }
             return;
         }
-        let (handled, exceeded) = self.handle_due(context, turn, bytes, recorder);
-        if let Some(kind) = exceeded {
-            self.begin_pause(kind, context.config, turn.now, recorder);
+        let (handled, waits) = self.handle_due(context, turn, bytes, recorder);
+        if let Some(waits) = waits {
+            self.begin_wait(waits, context, turn.now, recorder);
             self.defer(bytes.get(handled..).unwrap_or_default());
         }
     }
 
     fn defer(&mut self, bytes: &[u8]) {
-        if let Some(excess) = self.pace.as_mut().and_then(|pace| pace.excess.as_mut()) {
-            excess.deferred.extend_from_slice(bytes);
+        if let Some(pace) = &mut self.pace {
+            pace.deferred.extend_from_slice(bytes);
+        }
+    }
+
+    /// Defers the bytes that have arrived before the user was admitted.
+    pub(super) fn defer_all(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.pace.get_or_insert_default().deferred = bytes;
         }
     }
 
@@ -202,6 +254,10 @@ impl<A: Application> Connection<A> {
         recorder: &mut impl Recorder,
     ) {
         let now = turn.now;
+        let check = self.pace.as_ref().and_then(|pace| pace.watch.as_ref()?.check());
+        if check.is_some_and(|(_, until)| until <= now) {
+            return self.end_credentials(turn, CredentialsEnd::Unchecked, recorder);
+        }
         let Some((since, until)) = self.pause().filter(|(_, until)| *until <= now) else { return };
         if let Some(excess) = self.pace.as_mut().and_then(|pace| pace.excess.as_mut()) {
             excess.pause = None;
@@ -221,17 +277,20 @@ impl<A: Application> Connection<A> {
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) {
-        let excess = self.pace.as_mut().and_then(|pace| pace.excess.as_mut());
-        let Some(mut rest) = excess.map(|excess| mem::take(&mut excess.deferred)) else { return };
+        let Some(mut rest) = self.pace.as_mut().map(|pace| mem::take(&mut pace.deferred)) else { return };
         if rest.is_empty() {
             return;
         }
-        let (handled, exceeded) = self.handle_due(context, turn, &mut rest, recorder);
-        let Some(kind) = exceeded else { return };
+        let (handled, waits) = self.handle_due(context, turn, &mut rest, recorder);
+        let Some(waits) = waits else {
+            // Without rates, it was for the deferred bytes alone.
+            self.pace.take_if(|pace| pace.watch.is_none() && !pace.is_rated);
+            return;
+        };
         rest.drain(..handled);
-        self.begin_pause(kind, context.config, turn.now, recorder);
-        if let Some(excess) = self.pace.as_mut().and_then(|pace| pace.excess.as_mut()) {
-            excess.deferred = rest;
+        self.begin_wait(waits, context, turn.now, recorder);
+        if let Some(pace) = &mut self.pace {
+            pace.deferred = rest;
         }
     }
 
@@ -249,6 +308,30 @@ impl<A: Application> Connection<A> {
                 lasted,
                 pauses: excess.pauses,
             });
+        }
+    }
+
+    /// Begins to wait for what defers the next message.
+    fn begin_wait(
+        &mut self,
+        waits: Waits,
+        context: &mut Context<'_, A>,
+        now: Instant,
+        recorder: &mut impl Recorder,
+    ) {
+        match waits {
+            Waits::ForRate(kind) => self.begin_pause(kind, context.config, now, recorder),
+            Waits::ForCheck => {
+                let watch = self.pace.as_mut().and_then(|pace| pace.watch.as_mut());
+                let token = watch.and_then(|watch| watch.begin_check(now));
+                if let (Some(token), Some(user)) = (token, self.user()) {
+                    let ticket =
+                        CheckTicket { key: context.key, id: self.id, purpose: CheckPurpose::Revalidation };
+                    let check = TokenCheck::new(token, user);
+                    let request = PeerRequest::Check(Box::new(CheckRequest { ticket, check }));
+                    context.shared.requests.borrow_mut().push(request);
+                }
+            }
         }
     }
 
@@ -279,15 +362,15 @@ impl<A: Application> Connection<A> {
         });
     }
 
-    /// Handles these bytes as far as the allowance permits. Returns their number, and the rate that defers the others, if
-    /// there are any.
+    /// Handles these bytes as far as the allowance permits. Returns their number, and what the others wait for, if there are
+    /// any.
     fn handle_due(
         &mut self,
         context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         bytes: &mut [u8],
         recorder: &mut impl Recorder,
-    ) -> (usize, Option<RateKind>) {
+    ) -> (usize, Option<Waits>) {
         let len = bytes.len();
         let (message_rate, byte_rate) = paced_rates(context.config);
         let Some(pace) = self.pace.as_ref().filter(|_| self.is_open()) else {
@@ -298,20 +381,26 @@ impl<A: Application> Connection<A> {
         let since = pace.since(turn.now);
         let messages = pace.rates.messages.left(turn.now, since, message_rate);
         let due = usize::try_from(pace.rates.bytes.left(turn.now, since, byte_rate)).unwrap_or(usize::MAX);
-        let mut budget = messages;
+        let passing = pace.watch.as_ref().map_or(u64::MAX, |watch| watch.budget());
+        let most = messages.min(passing);
+        let mut budget = most;
         let mut input = Input::new(bytes.get_mut(..due.min(len)).unwrap_or_default());
         self.receive_watched(&mut budget, context, turn, &mut input, recorder);
         let (left, handled) = (input.len(), due.min(len) - input.len());
         if let Some(pace) = &mut self.pace {
-            pace.rates.messages.spend(since, messages - budget, message_rate);
+            pace.rates.messages.spend(since, most - budget, message_rate);
             pace.rates.bytes.spend(since, handled as u64, byte_rate);
+            if let Some(watch) = &mut pace.watch {
+                watch.spend(most - budget);
+            }
         }
-        let exceeded = match (left, len - handled) {
+        let waits = match (left, len - handled) {
             (_, 0) => None,
-            (0, _) => Some(RateKind::Bytes),
-            _ => Some(RateKind::Messages),
+            (0, _) => Some(Waits::ForRate(RateKind::Bytes)),
+            _ if passing < messages => Some(Waits::ForCheck),
+            _ => Some(Waits::ForRate(RateKind::Messages)),
         };
-        (handled, exceeded)
+        (handled, waits)
     }
 
     /// Handles the messages of one read, after a look at each of them if they may contain tokens.

@@ -148,6 +148,9 @@ impl<A: Application> Connection<A> {
         if let Stage::Handshake { .. } = self.stage {
             self.handshake(context, turn, input, recorder);
         }
+        if let Stage::Unidentified { .. } = self.stage {
+            self.receive_first_message(context, turn, input, recorder);
+        }
         // The bytes after the head in the same read are frames.
         let received = in_place + input.len();
         if self.is_limited(context.config) {
@@ -251,7 +254,8 @@ impl<A: Application> Connection<A> {
     #[inline]
     pub(in crate::worker) fn spare_buffer(&mut self, config: &WorkerConfig) -> Option<&mut Vec<u8>> {
         // Such a read may be of any length, so it is not used with a limited rate of bytes.
-        let is_limited = self.is_limited(config) && config.session.byte_rate.per_second != 0;
+        let is_limited =
+            self.is_limited(config) && (config.session.byte_rate.per_second != 0 || !self.is_quiet_pace());
         if let Stage::Admitted { session, .. } = &mut self.stage
             && !is_limited
         {

@@ -36,18 +36,18 @@ fn admit(runtime: &mut Runtime, exp: u64) -> Key {
 }
 
 /// Sends a text message.
-fn send(runtime: &mut Runtime, key: Key, text: &str) {
+pub(super) fn send(runtime: &mut Runtime, key: Key, text: &str) {
     let frame = frame_of(text);
     runtime.feed(key, &frame);
     runtime.wait(Duration::ZERO);
 }
 
-fn frame_of(text: &str) -> Vec<u8> {
+pub(super) fn frame_of(text: &str) -> Vec<u8> {
     frame(0x81, text.as_bytes())
 }
 
 /// Returns the text messages that have arrived.
-fn received(runtime: &mut Runtime, key: Key) -> Vec<String> {
+pub(super) fn received(runtime: &mut Runtime, key: Key) -> Vec<String> {
     let wire = runtime.take_wire(key);
     let (mut texts, mut rest) = (Vec::new(), &wire[..]);
     while let [0x81, length, more @ ..] = rest {
@@ -60,20 +60,20 @@ fn received(runtime: &mut Runtime, key: Key) -> Vec<String> {
 }
 
 /// Returns the token that the worker wants to be checked.
-fn request(runtime: &mut Runtime) -> Option<CheckRequest> {
+pub(super) fn request(runtime: &mut Runtime) -> Option<CheckRequest> {
     match runtime.worker.poll_effect()? {
         WorkerEffect::CheckToken(request) => Some(*request),
         other => panic!("{other:?}"),
     }
 }
 
-fn answer(runtime: &mut Runtime, request: &CheckRequest, verdict: Verdict) {
+pub(super) fn answer(runtime: &mut Runtime, request: &CheckRequest, verdict: Verdict) {
     let message = WorkerMessage::TokenChecked(request.ticket, verdict);
     runtime.worker.handle_message(message, runtime.now, &mut runtime.recorder);
     runtime.wait(Duration::ZERO);
 }
 
-fn user(id: &str, exp: u64) -> Identity {
+pub(super) fn user(id: &str, exp: u64) -> Identity {
     let exp = exp.to_string();
     let values = IdentityValues { id: id.as_bytes(), token_exp: exp.as_bytes(), ..IdentityValues::default() };
     IdentityRules::default().identity(&values).unwrap()

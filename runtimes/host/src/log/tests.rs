@@ -126,7 +126,16 @@ fn rejected() -> Record<'static> {
 
 fn refused(error: HandshakeError, close_code: Option<CloseCode>) -> Record<'static> {
     let (request_id, took) = (Some("r-1"), Duration::from_micros(1_900));
-    Record::Rejected { connection: CONNECTION, peer: PEER, request_id, client: None, error, close_code, took }
+    Record::Rejected {
+        connection: CONNECTION,
+        peer: PEER,
+        request_id,
+        client: None,
+        is_refresh: false,
+        error,
+        close_code,
+        took,
+    }
 }
 
 #[test]

@@ -239,6 +239,8 @@ impl WorkerLog {
         let (event, token, state) = match cause {
             CredentialsEnd::Expired => ("token_expired", "Token", "has expired"),
             CredentialsEnd::Revoked => ("credentials_revoked", "Credentials", "are revoked"),
+            CredentialsEnd::Refused => ("token_refused", "Token", "does not hold any more"),
+            CredentialsEnd::Unchecked => ("token_unchecked", "Token", "cannot be checked"),
         };
         let sentence = format_args!("{token} of {label} {state}, and the connection is closed");
         self.rare(event, Level::Warning, &sentence, &|keys| {
@@ -287,7 +289,7 @@ impl WorkerLog {
         &mut self,
         connection: ConnectionId,
         (peer, client): (Peer, Option<Client<'_>>),
-        request_id: Option<&str>,
+        (request_id, is_refresh): (Option<&str>, bool),
         error: HandshakeError,
         close_code: Option<CloseCode>,
         took: Duration,
@@ -297,10 +299,15 @@ impl WorkerLog {
             Some(code) => ("close_code", u16::from(code)),
             None => ("status", error.status()),
         };
+        let (event, what) = if is_refresh {
+            ("refresh_rejected", "Refresh")
+        } else {
+            ("upgrade_rejected", "WebSocket upgrade")
+        };
         self.rare(
-            "upgrade_rejected",
+            event,
             Level::Warning,
-            &format_args!("WebSocket upgrade refused - {number} {}", refusal::message(error)),
+            &format_args!("{what} refused - {number} {}", refusal::message(error)),
             &|keys| {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
@@ -389,8 +396,18 @@ impl Recorder for WorkerLog {
             Record::Closed { connection, identity, ending, reason, summary } => {
                 self.closed(connection, identity, ending, reason, summary);
             }
-            Record::Rejected { connection, peer, request_id, client, error, close_code, took } => {
-                self.rejected(connection, (peer, client), request_id, error, close_code, took);
+            Record::Rejected {
+                connection,
+                peer,
+                request_id,
+                client,
+                is_refresh,
+                error,
+                close_code,
+                took,
+            } => {
+                let request = (request_id, is_refresh);
+                self.rejected(connection, (peer, client), request, error, close_code, took);
             }
             Record::Abandoned { connection, peer, received } => self.abandoned(connection, peer, received),
         }

@@ -33,6 +33,10 @@ pub struct Counts {
     pub(super) expired: u64,
     /// Connections that ended because their credentials were revoked.
     pub(super) revoked: u64,
+    /// Connections whose token did not hold any more before a message.
+    pub(super) token_refused: u64,
+    /// Connections whose token could not be checked before a message.
+    pub(super) token_unchecked: u64,
     /// Upgrades that were refused, by [`HandshakeError::code`].
     pub(super) rejected: BTreeMap<&'static str, u64>,
     /// Connections that ended before their upgrade request was complete.
@@ -80,6 +84,8 @@ impl Default for Counts {
             refreshes_refused: 0,
             expired: 0,
             revoked: 0,
+            token_refused: 0,
+            token_unchecked: 0,
             rejected: BTreeMap::new(),
             abandoned: 0,
             traffic: Traffic::default(),
@@ -104,6 +110,8 @@ impl Counts {
             Record::RefreshRefused { .. } => self.refreshes_refused += 1,
             Record::CredentialsEnded { cause: CredentialsEnd::Expired, .. } => self.expired += 1,
             Record::CredentialsEnded { cause: CredentialsEnd::Revoked, .. } => self.revoked += 1,
+            Record::CredentialsEnded { cause: CredentialsEnd::Refused, .. } => self.token_refused += 1,
+            Record::CredentialsEnded { cause: CredentialsEnd::Unchecked, .. } => self.token_unchecked += 1,
             Record::Closed { ending, summary, .. } => self.closed(ending, summary.traffic),
             Record::Rejected { error, .. } => self.rejected(error),
             Record::Abandoned { .. } => self.abandoned += 1,
@@ -127,6 +135,8 @@ impl Counts {
         self.refreshes_refused += other.refreshes_refused;
         self.expired += other.expired;
         self.revoked += other.revoked;
+        self.token_refused += other.token_refused;
+        self.token_unchecked += other.token_unchecked;
         other.rejected.iter().for_each(|(reason, count)| *self.rejected.entry(reason).or_default() += count);
         self.abandoned += other.abandoned;
         self.traffic += other.traffic;
@@ -251,6 +261,7 @@ mod tests {
             peer: Peer::Unix,
             request_id: None,
             client: None,
+            is_refresh: false,
             error: HandshakeError::NotFound,
             close_code: None,
             took: Duration::ZERO,

@@ -231,9 +231,15 @@ impl Exposition {
         )?;
         families.counters(
             "credentials_ended",
-            "Connections closed because their token had expired, or their credentials were revoked",
-            [("expired", counts.expired), ("revoked", counts.revoked)]
-                .map(|(cause, count)| ([("cause", cause)], count)),
+            "Connections closed because their token had expired, their credentials were revoked, or a check before a message found that \
+             the token did not hold any more (refused) or could not be made (unchecked)",
+            [
+                ("expired", counts.expired),
+                ("revoked", counts.revoked),
+                ("refused", counts.token_refused),
+                ("unchecked", counts.token_unchecked),
+            ]
+            .map(|(cause, count)| ([("cause", cause)], count)),
         )?;
         families.counter(
             "tokens_refreshed",
@@ -575,6 +581,7 @@ mod tests {
                 peer,
                 request_id: None,
                 client: None,
+                is_refresh: false,
                 error: HandshakeError::TooFast,
                 close_code: None,
                 took,

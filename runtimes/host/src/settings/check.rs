@@ -6,8 +6,8 @@ use super::error::{SettingsError, SettingsErrors};
 use super::feature::Feature;
 use super::model::{ServedAtPath, Settings};
 use super::names::{
-    CHANNELS_PATH, CHANNELS_UNI_PATH, CONTROL, HEALTH_PATH, HOST_HEADER, IN_BAND_AUTH, LISTEN, PATH,
-    SECRET_HEADER,
+    CHANNELS_PATH, CHANNELS_UNI_PATH, CONTROL, FIRST_MESSAGE_PATH, HEALTH_PATH, HOST_HEADER, IN_BAND_AUTH,
+    LISTEN, PATH, REVALIDATE, SECRET_HEADER,
 };
 use super::net;
 use super::setting::{ResolvedSetting, Source};
@@ -107,7 +107,7 @@ fn check_paths(settings: &Settings, chosen: &[ResolvedSetting], errors: &mut Set
 fn check_health_path(settings: &Settings, chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
     let handshake = &settings.handshake;
     if let Some(path) = &handshake.health_path
-        && handshake.paths.contains(path)
+        && (handshake.paths.contains(path) || settings.first_message_paths.contains(path))
         && let Some(blamed) = chosen.iter().find(|chosen| chosen.setting.name == HEALTH_PATH)
     {
         let complaint = "POSTERN_PATH serves WebSockets at this path; write another, for example /healthz";
@@ -118,7 +118,11 @@ fn check_health_path(settings: &Settings, chosen: &[ResolvedSetting], errors: &m
 /// Checks that tokens on open connections can be checked, if a setting lets clients send them.
 pub(super) fn check_tokens(settings: &Settings, chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
     let can_check = settings.auth.is_some() || settings.channels.tokens.is_some();
-    let needing = [(IN_BAND_AUTH, settings.in_band.refresh)];
+    let needing = [
+        (IN_BAND_AUTH, settings.in_band.refresh),
+        (FIRST_MESSAGE_PATH, !settings.first_message_paths.is_empty()),
+        (REVALIDATE, settings.revalidate.is_some()),
+    ];
     for (name, _) in needing.into_iter().filter(|(_, is_on)| *is_on && !can_check) {
         if let Some(blamed) = chosen.iter().find(|chosen| chosen.setting.name == name) {
             let complaint = "needs POSTERN_AUTH_URL, too, or JWT_SECRET or POSTERN_TOKEN_JWKS, because tokens have to be checked; \
@@ -244,7 +248,7 @@ mod tests {
             // If the default turns the feature off, it is the same text.
             assert!([CONTROL, CONSOLE].contains(&setting.name) || setting.default == without, "{setting:?}");
         }
-        assert_eq!(count, 34);
+        assert_eq!(count, 36);
         assert_eq!(complaint("POSTERN_PATH", "/anything", Source::Environment), None);
         assert_eq!(setting(CONTROL).without_feature(|_| false), Some("off"));
         assert_eq!(setting(CONTROL).without_feature(|_| true), None);

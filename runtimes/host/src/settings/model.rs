@@ -12,7 +12,7 @@ use postern_channels::relay::WhenDown;
 use postern_core::handshake::{HandshakeConfig, Secrets};
 use postern_core::policy::{DrainConfig, ExpiryConfig, KeepAliveConfig};
 use postern_core::session::SessionConfig;
-use postern_core::worker::InBandConfig;
+use postern_core::worker::{InBandConfig, Revalidate};
 
 use super::secret::SecretFile;
 use crate::assertion::{AssertionSettings, TokenSettings};
@@ -77,6 +77,10 @@ pub struct Settings {
     pub expiry: ExpiryConfig,
     /// The messages with tokens.
     pub in_band: InBandConfig,
+    /// The paths whose clients identify themselves by their first message.
+    pub first_message_paths: Vec<String>,
+    /// When tokens are checked again. `None`: never.
+    pub revalidate: Option<Revalidate>,
     /// The service that checks tokens on open connections. `None` if there is none.
     pub auth: Option<AuthSettings>,
     /// The time for which its answers are used again.

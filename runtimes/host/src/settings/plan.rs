@@ -12,7 +12,7 @@ use postern_core::WorkerConfig;
 use postern_core::handshake::{Assertion, Gate, Readiness, Revocations};
 use postern_core::policy::{DrainConfig, Users};
 use postern_core::session::SessionConfig;
-use postern_core::worker::SUBPROTOCOL;
+use postern_core::worker::{FirstMessageConfig, SUBPROTOCOL};
 use slog::{Logger, info, warn};
 
 use super::loaded::LoadedSettings;
@@ -126,6 +126,7 @@ impl Plan {
         handshake.max_handshakes = at_most(MAX_HANDSHAKES, handshake.max_handshakes, shares.handshakes);
         handshake.wall_clock = Some(unix_time);
         handshake.refusal_text = refusal::message;
+        handshake.keeps_tokens = settings.revalidate.is_some();
         if !handshake.subprotocols.iter().any(|name| name == SUBPROTOCOL) {
             handshake.subprotocols.push(SUBPROTOCOL.to_owned());
         }
@@ -142,6 +143,7 @@ impl Plan {
             personal_channel: settings.channels.personal_channel,
             share_email: settings.channels.share_email,
             expiry_grace: settings.expiry.grace,
+            expiry_spread: settings.expiry.spread,
             max_channels: settings.channels.max_channels,
             // Above the limit itself the connection is closed.
             slow_backlog: settings.session.max_backlog / 2,
@@ -152,19 +154,35 @@ impl Plan {
         // An exact path precedes the patterns of `POSTERN_PATH`.
         let of_channels = settings.channels.paths.iter().chain(&settings.channels.bare_paths);
         handshake.paths.splice(0..0, of_channels.cloned());
+        let after_channels = settings.channels.paths.len() + settings.channels.bare_paths.len();
+        for path in &settings.first_message_paths {
+            if !handshake.paths.contains(path) {
+                handshake.paths.insert(after_channels, path.clone());
+            }
+        }
+        let awaits = |path: &String| settings.first_message_paths.contains(path);
+        handshake.first_message_paths = (0..handshake.paths.len())
+            .filter(|index| handshake.paths.get(*index).is_some_and(awaits))
+            .collect();
         if channels.paths > 0 {
             handshake.subprotocols.extend(postern_channels::SUBPROTOCOLS.map(str::to_owned));
         }
         let users = settings
             .max_connections_per_user
             .map(|most| Arc::new(PerUser::new(most, settings.user_policy)) as Arc<dyn Users>);
+        let session = Arc::new(session(&settings, max_memory));
         let worker = WorkerConfig {
-            session: Arc::new(session(&settings, max_memory)),
+            first_message: FirstMessageConfig {
+                session: FirstMessageConfig::session(&session),
+                ..FirstMessageConfig::default()
+            },
+            session,
             keep_alive: settings.keep_alive,
             // Most signed identities last for minutes, and less than the session.
             expiry: (settings.assertion.is_none() || settings.is_assertion_expiry_enforced)
                 .then_some(settings.expiry),
             in_band: settings.in_band,
+            revalidate: settings.revalidate,
             users,
             max_memory,
             max_connections: Some(max_connections),

@@ -108,7 +108,9 @@ fn add_records_of_users(golden: &mut Golden) {
     }
     let kept = Record::RateKept { connection, identity, lasted: Duration::from_millis(1_234), pauses: 5 };
     golden.record("rate kept", TERM, kept);
-    for cause in [CredentialsEnd::Expired, CredentialsEnd::Revoked] {
+    for cause in
+        [CredentialsEnd::Expired, CredentialsEnd::Revoked, CredentialsEnd::Refused, CredentialsEnd::Unchecked]
+    {
         let ended = Record::CredentialsEnded { connection, identity, cause };
         golden.record(&format!("credentials ended: {cause:?}"), TERM, ended);
     }
@@ -166,6 +168,11 @@ fn add_records_of_requests(golden: &mut Golden) {
     golden.record("rejected", TERM, rejected());
     let code = Some(CloseCode::from(4401));
     golden.record("rejected by a close frame", TERM, refused(HandshakeError::IdentityMissing, code));
+    let mut refresh = refused(HandshakeError::RefreshOtherUser, None);
+    if let Record::Rejected { is_refresh, .. } = &mut refresh {
+        *is_refresh = true;
+    }
+    golden.record("refresh rejected", TERM, refresh);
     golden.record("rejected with a detail", TERM, refused(AssertionError::Signature.into(), None));
     for (ip, client) in [
         ("::ffff:10.1.2.3", None),
@@ -180,6 +187,7 @@ fn add_records_of_requests(golden: &mut Golden) {
             peer: Peer::Tcp { ip: ip.parse().unwrap(), port: 1 },
             request_id: None,
             client,
+            is_refresh: false,
             error: HandshakeError::PeerNotTrusted,
             close_code: None,
             took: Duration::ZERO,

@@ -1,9 +1,13 @@
 //! Credentials: the end of connections whose tokens have expired, and checks of tokens on open connections.
 
+use postern_core::worker::Revalidate;
+
 use crate::settings::auth;
 use crate::settings::feature::Feature;
 use crate::settings::names::*;
-use crate::settings::setting::{Setting, choice, duration, duration_or_off, text};
+use crate::settings::net;
+use crate::settings::setting::{Setting, choice, duration, duration_or_off, text, value_at};
+use crate::settings::value::{self, OFF, ValueError, is_off};
 
 pub(super) fn settings() -> Vec<Setting> {
     vec![
@@ -49,5 +53,42 @@ pub(super) fn settings() -> Vec<Setting> {
         )
         .placeholder("off|on")
         .needs(Feature::Assertion, "off"),
+        value_at(
+            FIRST_MESSAGE_PATH,
+            "PATH,…",
+            |settings| &mut settings.first_message_paths,
+            |text| if is_off(text) { Ok(Vec::new()) } else { net::paths(text) },
+            |paths| if paths.is_empty() { OFF.to_owned() } else { paths.join(",") },
+            "The paths whose clients send their token in the first\n\
+             message: {\"type\":\"auth\",\"token\":…}, or a connect of\n\
+             channels. Identity headers are not read there, because the\n\
+             gateway does not set them. A path that no other setting has\n\
+             serves what POSTERN_PATH serves",
+        )
+        .needs(Feature::Assertion, "off"),
+        value_at(
+            REVALIDATE,
+            "off|TIME|message",
+            |settings| &mut settings.revalidate,
+            revalidate,
+            |when| if when.is_none() { OFF.to_owned() } else { String::new() },
+            "When a token is checked again before a message of its client is\n\
+             handled: if the last check was this time ago, or for each message.\n\
+             The connection is closed with 4401 if it does not hold any more.\n\
+             The gateway must pass the token on, which is kept then",
+        )
+        .needs(Feature::Assertion, "off"),
     ]
+}
+
+/// Parses the time after which a token is checked again.
+fn revalidate(text: &str) -> Result<Option<Revalidate>, ValueError> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    if text.eq_ignore_ascii_case("message") {
+        return Ok(Some(Revalidate::EachMessage));
+    }
+    let time = value::duration(text).map_err(|_| "not a time, off or message; write for example 30s")?;
+    Ok(Some(Revalidate::After(time)))
 }
