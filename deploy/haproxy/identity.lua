@@ -1,8 +1,8 @@
 -- The action `lua.identity URL`, which asks the Identity service about a request.
 --
 -- Sets `txn.identity_status` to the status of the answer, or to 503 if there is no usable one. After a 2xx answer that
--- is 200, and `txn.id`, `txn.email`, `txn.name`, `txn.session_id` and `txn.token_exp` are set from the headers of the
--- answer; one that the answer does not have stays unset.
+-- is 200, and `txn.id`, `txn.email`, `txn.name`, `txn.session_id`, `txn.token_exp`, `txn.token_id` and `txn.token_issued_at` are set from the
+-- headers of the answer; one that the answer does not have stays unset.
 
 -- The headers that may contain a token. The client's other headers are not sent to Identity.
 local FORWARDED = { "authorization", "cookie", "sec-websocket-protocol" }
@@ -13,6 +13,8 @@ local VARIABLES = {
     ["user-name"] = "txn.name",
     ["user-session-id"] = "txn.session_id",
     ["user-token-exp"] = "txn.token_exp",
+    ["user-token-id"] = "txn.token_id",
+    ["user-token-issued-at"] = "txn.token_issued_at",
 }
 
 -- The lines of a header. HAProxy counts them from 0 in requests and from 1 in answers.

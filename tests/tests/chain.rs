@@ -76,7 +76,21 @@ fn check_printed_commands(flags: &[&str], postern: &str) {
     let talking = shell(&format!("{login}\n(sleep 1; echo 'Hello World'; sleep 1) | {talk}"));
     assert!(talking.lines().iter().any(|line| line.contains("< Hello World")), "{:?}", talking.lines());
 
+    let of = |text: &str| {
+        let lines = chain.lines_of(Stream::Out);
+        let line = lines.iter().find(|line| line.contains(text));
+        line.unwrap_or_else(|| panic!("no line contains {text}")).trim().to_owned()
+    };
+    let (short, refresh, logout) = (of("\"ttl\":20"), of("/identity/refresh"), of("/identity/logout"));
+    let story = shell(&format!("{short}\n(sleep 3) | {talk} &\nsleep 1\n{refresh}\n{logout}\nwait"));
+    // A line may follow the prompt of the client.
+    let statuses: Vec<String> =
+        story.lines_of(Stream::Out).into_iter().filter(|line| line.contains("HTTP/1.1 ")).collect();
+    assert!(statuses.iter().any(|line| line.contains(" 204")), "{:?}", story.lines());
+    assert!(statuses.iter().any(|line| line.contains(" 200")), "{:?}", story.lines());
+
     for text in [
+        "Credentials of John Doe (123) are revoked, and the connection is closed",
         "WebSocket connection established - User: John Doe (john@example.com) - ID: 123",
         "Message from John Doe (123): Hello World",
         "WebSocket connection closed for user John Doe (123)",

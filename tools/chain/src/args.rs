@@ -147,7 +147,8 @@ fn command() -> Command {
         .arg(port(RABBITMQ_PORT, "5672", "Port of RabbitMQ, which uses the next two ports, too"))
         .after_help(
             "Environment:\n  JWT_SECRET        the secret that signs tokens; by default each start generates a new \
-             one\n  POSTERN_*, LOG_*  settings of Postern",
+             one\n  POSTERN_API_KEY   the key of Postern's API, with which a logout ends connections; \
+             generated, too\n  POSTERN_*, LOG_*  settings of Postern",
         )
 }
 

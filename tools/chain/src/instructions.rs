@@ -24,6 +24,13 @@ Or run these commands in another terminal:
   # Send messages: Postern sends each line back. Ctrl-D ends it.
   PYTHONPATH='{websockets}' python3 -m websockets "ws://{gateway}/ws?token=$TOKEN"
 
+  # Log in for 20 s, and connect: the connection is closed up to 35 s after that, unless a newer token refreshes it, every 15 s.
+  TOKEN=$(curl -s http://{gateway}/identity/login -H 'Content-Type: application/json' -d '{{"email":"john@example.com","password":"password123","ttl":20}}' | sed 's/.*"accessToken":"\([^"]*\)".*/\1/')
+  TOKEN=$(curl -s -X POST http://{gateway}/identity/refresh -H "Authorization: Bearer $TOKEN" | sed 's/.*"accessToken":"\([^"]*\)".*/\1/'); curl -i -X POST http://{gateway}/ws/refresh -H "Authorization: Bearer $TOKEN"
+
+  # Log out: the connections of the session are closed at once, with 4403.
+  curl -i -X POST http://{gateway}/identity/logout -H "Authorization: Bearer $TOKEN"
+
 Or paste these lines into the console of that page:
 
   // Log in. The answer also sets a cookie, which the browser sends with every handshake.

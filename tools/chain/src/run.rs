@@ -26,7 +26,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     // Before any child is started, so that a signal ends the children, too.
     let interrupt = Interrupt::listen()?;
     check_ports(args)?;
-    let secret = secret::given_or_new()?;
+    let secret = secret::given_or_new("JWT_SECRET")?;
+    let api_key = secret::given_or_new("POSTERN_API_KEY")?;
 
     let identity = identity()?;
     let postern = postern(args)?;
@@ -44,6 +45,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let addresses = args.addresses;
     let mut identity = Command::new(identity);
     identity.args(["--listen", &addresses.identity.to_string()]).env("JWT_SECRET", &secret);
+    // A logout ends the connections of its session.
+    identity.args(["--revoke-at", &args.control.to_string()]).env("POSTERN_API_KEY", &api_key);
     let identity = start("identity", &mut identity, addresses.identity)?;
 
     let services_running = services.start()?;
@@ -56,7 +59,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         // Ctrl-C should end Postern at once, without a grace period.
         command.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
         // For clients that send their token in a message.
-        command.env("JWT_SECRET", &secret);
+        command.env("JWT_SECRET", &secret).env("POSTERN_API_KEY", &api_key);
         services.configure(&mut command, &postern);
         posterns.push(start(&node.name, &mut command, node.data)?);
     }

@@ -1,13 +1,13 @@
-//! The secret that signs the tokens of a chain.
+//! The secrets of a chain: the one that signs tokens, and the key of Postern's API.
 
 use std::fs::File;
 use std::io::Read;
 
 use crate::Failure;
 
-/// Returns `JWT_SECRET`, or a new random secret.
-pub(crate) fn given_or_new() -> Result<String, Failure> {
-    match std::env::var("JWT_SECRET") {
+/// Returns the secret in this variable of the environment, or a new random one.
+pub(crate) fn given_or_new(variable: &str) -> Result<String, Failure> {
+    match std::env::var(variable) {
         Ok(secret) if !secret.is_empty() => Ok(secret),
         _ => new(),
     }
@@ -18,7 +18,7 @@ fn new() -> Result<String, Failure> {
     let mut bytes = [0; 32];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut bytes))
-        .map_err(Failure::while_doing("reading /dev/urandom for a JWT_SECRET"))?;
+        .map_err(Failure::while_doing("reading /dev/urandom for a secret"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

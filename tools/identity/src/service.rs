@@ -145,6 +145,9 @@ impl Service {
         insert(&mut response, HeaderName::from_static("user-session-id"), claims.sid.as_bytes());
         let exp = claims.exp.to_string();
         insert(&mut response, HeaderName::from_static("user-token-exp"), exp.as_bytes());
+        insert(&mut response, HeaderName::from_static("user-token-id"), claims.jti.as_bytes());
+        let iat = claims.iat.to_string();
+        insert(&mut response, HeaderName::from_static("user-token-issued-at"), iat.as_bytes());
         Answer { response, user: Some(claims.sub), ended_session: None }
     }
 
@@ -330,6 +333,10 @@ mod tests {
         assert_eq!(headers["user-email"], "rene@example.com");
         assert_eq!(headers["user-name"].as_bytes(), "Renée 李 Дима".as_bytes());
         assert_eq!(headers["user-token-exp"], "1800000060");
+        assert_eq!(
+            (&headers["user-token-issued-at"], headers["user-token-id"].len()),
+            (&HeaderValue::from_static("1800000000"), 16)
+        );
         assert_eq!(answer.user.as_deref(), Some("u-1002"));
     }
 

@@ -24,6 +24,8 @@ pub struct Claims {
     pub iat: u64,
     /// The time of expiry, in seconds since 1970.
     pub exp: u64,
+    /// The id of the token.
+    pub jti: String,
 }
 
 /// Signs and checks tokens with one secret.
@@ -67,17 +69,17 @@ impl Tokens {
             sub: user.id.to_owned(),
             email: user.email.to_owned(),
             name: user.name.to_owned(),
-            // The keys of each state are random, which is sufficient for development.
-            sid: format!("{:016x}", RandomState::new().hash_one(iat)),
+            sid: random_id(),
             iat,
             exp: iat.saturating_add(lifetime.min(self.lifetime).as_secs()),
+            jti: random_id(),
         })
     }
 
     /// Issues a token at `now` that replaces a valid one: in the same session, and for the same time.
     pub fn refresh(&self, claims: &Claims, now: SystemTime) -> Result<String, Error> {
         let (iat, lifetime) = (seconds(now), claims.exp.saturating_sub(claims.iat));
-        self.sign(&Claims { iat, exp: iat.saturating_add(lifetime), ..claims.clone() })
+        self.sign(&Claims { iat, exp: iat.saturating_add(lifetime), jti: random_id(), ..claims.clone() })
     }
 
     fn sign(&self, claims: &Claims) -> Result<String, Error> {
@@ -98,6 +100,11 @@ impl Tokens {
         // RFC 7519, section 4.1.4: not to be accepted on or after `exp`.
         if claims.exp <= seconds(now) { Err(BadToken::Expired) } else { Ok(claims) }
     }
+}
+
+/// Returns an id. The keys of each state are random, which is sufficient for development.
+fn random_id() -> String {
+    format!("{:016x}", RandomState::new().hash_one("id"))
 }
 
 fn seconds(time: SystemTime) -> u64 {
