@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use postern_tests::browser::Browser;
 use postern_tests::canary::{self, Kind};
 use postern_tests::chain::{Chain, through_each};
 use postern_tests::channels::Client;
-use postern_tests::gateway::Gateway;
+use postern_tests::gateway::{Addresses, Gateway};
 use postern_tests::http::{self, Response};
 use postern_tests::identity::Identity;
 use postern_tests::issuer::{hs256, unix_time};
@@ -346,4 +347,51 @@ fn tokens_expire_and_are_refreshed_through_gateways() {
         drop((expiring, refreshed));
         chain.assert_no_secrets_logged();
     });
+}
+
+#[test]
+fn a_logout_in_one_tab_closes_the_connection_of_another() {
+    let mut browser = Browser::start();
+    for (gateway, runtime) in [(Gateway::Traefik, Runtime::Mio), (Gateway::Nginx, Runtime::Smol)] {
+        let postern = Postern::start_with_control(runtime, &[]);
+        let identity = Identity::revoking(postern.control(), API_KEY);
+        let addresses = Addresses {
+            gateway: identity.address(),
+            identity: identity.address(),
+            postern: postern.address(),
+        };
+        let (from, to) = gateway.with_page(addresses);
+        let chain = Chain::start_all(gateway, identity, postern, &[(&from, &to)]);
+        let page = format!("http://{}/", chain.address());
+        browser.open(&page);
+        let mut other = browser.new_page();
+        other.open(&page);
+        let credentials = json!({ "email": "john@example.com", "password": "password123" });
+        let login = format!(
+            "fetch('/identity/login', {{ method: 'POST', headers: {{ 'Content-Type': 'application/json' }}, \
+             body: JSON.stringify({credentials}) }}).then((answer) => answer.json()).then((body) => body.accessToken)"
+        );
+        let token = browser.value(&login);
+        chain.keep_secret(canary::secret(Kind::Token, token.as_str().expect("a token").to_owned()));
+        // The cookie of the login is sent by both tabs.
+        let connect = "new Promise((done) => {
+            window.ws = new WebSocket(`ws://${location.host}/ws`);
+            ws.onmessage = ({ data }) => done(data);
+            ws.onopen = () => ws.send('Hello World');
+            ws.onclose = ({ code, reason }) => window.ended = { code, reason, at: Date.now() };
+        })";
+        for page in [&mut browser, &mut other] {
+            assert_eq!(page.value(connect), "Hello World", "{gateway}");
+        }
+        let start =
+            browser.value("{ const at = Date.now(); fetch('/identity/logout', { method: 'POST' }); at }");
+        for page in [&mut browser, &mut other] {
+            page.wait_for("window.ended !== undefined");
+            let closed = page.value("window.ended");
+            assert_eq!((&closed["code"], &closed["reason"]), (&json!(4403), &json!("revoked")), "{gateway}");
+            let took = closed["at"].as_u64().expect("a time") - start.as_u64().expect("a time");
+            assert!(took < 1_000, "{gateway}: {took} ms");
+        }
+        chain.assert_no_secrets_logged();
+    }
 }
