@@ -502,6 +502,7 @@ fn names_flags_and_groups_are_in_order() {
         [
             "Listening",
             "Channels",
+            "Engine",
             "Identity",
             "Credentials",
             "Hooks",
