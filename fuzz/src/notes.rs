@@ -39,9 +39,7 @@ impl Note {
             }
             Record::CredentialsEnded { connection, .. }
             | Record::TokenRefreshed { connection, .. }
-            | Record::RefreshRefused { connection, .. } => {
-                (*connection, Note::CredentialsEnded)
-            }
+            | Record::RefreshRefused { connection, .. } => (*connection, Note::CredentialsEnded),
             Record::Closed { connection, ending, summary, .. } => {
                 (*connection, Note::Closed(*ending, summary.traffic))
             }

@@ -130,7 +130,8 @@ fn an_expired_token_is_answered_so_that_the_client_gets_another_one() {
 #[test]
 fn a_connection_that_is_not_refreshed_is_closed_with_3005() {
     for runtime in Runtime::BOTH {
-        let issuer = Issuer::start(runtime, &[("POSTERN_EXPIRY_GRACE", "1s")]);
+        let issuer =
+            Issuer::start(runtime, &[("POSTERN_EXPIRY_GRACE", "1s"), ("POSTERN_EXPIRY_SPREAD", "0")]);
         let claims = |seconds: u64| json!({ "sub": "123", "exp": unix_time() + seconds });
         let (mut idle, reply) = issuer.connect(&claims(2));
         let ttl = reply["connect"]["ttl"].as_u64().expect("a number");
@@ -207,7 +208,8 @@ fn a_subscription_token_opens_a_private_channel() {
 #[test]
 fn a_subscription_that_is_not_refreshed_ends_with_2501() {
     for runtime in Runtime::BOTH {
-        let issuer = Issuer::start(runtime, &[("POSTERN_EXPIRY_GRACE", "1s")]);
+        let issuer =
+            Issuer::start(runtime, &[("POSTERN_EXPIRY_GRACE", "1s"), ("POSTERN_EXPIRY_SPREAD", "0")]);
         let claims = |channel: &str, seconds: u64| json!({ "sub": "123", "channel": channel, "exp": unix_time() + seconds });
         let mut john = Client::connect(&issuer.postern, "123", "John Doe");
         for channel in ["$idle", "$busy", "$gone"] {
