@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 ///
 /// Each delivery is [received](Acknowledgements::receive), and later [completed](Acknowledgements::complete) or
 /// [rejected](Acknowledgements::reject), in any order: an engine may confirm a publication after later ones. One acknowledgement is
-/// for all deliveries up to a tag, so it waits for the oldest one, and for [`MOST`] deliveries or [`LONGEST`], so that a message
+/// for all deliveries up to a tag, so it waits for the oldest one, and for `MOST` deliveries or `LONGEST`, so that a message
 /// does not cost a frame.
 #[derive(Debug, Default)]
 pub struct Acknowledgements {
