@@ -14,16 +14,16 @@ pub(super) fn settings() -> Vec<Setting> {
         duration(
             EXPIRY_GRACE,
             |settings| &mut settings.expiry.grace,
-            "The time that a client has for a new token after the old one has\n\
-             expired. Then the connection is closed: with 4401, and with 3005\n\
-             on channels",
+            "The time that a client has for a new token after the old one\n\
+             has expired. Then the connection is closed: with 4401, and\n\
+             with 3005 on channels",
         ),
         duration_or_off(
             EXPIRY_SPREAD,
             |settings| &mut settings.expiry.spread,
-            "Connections are closed at a random time of this length after that,\n\
-             so that clients whose tokens expire together do not return\n\
-             together. 0 closes them at once",
+            "Connections are closed at a random time of this length after\n\
+             that, so that clients whose tokens expire together do not\n\
+             return together. 0 closes them at once",
         ),
         text(
             AUTH_URL,
@@ -32,24 +32,24 @@ pub(super) fn settings() -> Vec<Setting> {
             |_, text| if text.is_empty() { Ok(()) } else { auth::check_url(text) },
             "The URL at which the gateway asks whether a token holds\n\
              (forwardAuth, auth_request). It is asked about tokens that\n\
-             clients send on open connections. Without it they are verified\n\
-             with JWT_SECRET and POSTERN_TOKEN_JWKS",
+             clients send on open connections. Without it they are\n\
+             verified with JWT_SECRET and POSTERN_TOKEN_JWKS",
         )
         .needs(Feature::Assertion, ""),
         duration_or_off(
             AUTH_CACHE,
             |settings| &mut settings.auth_cache,
-            "The time for which an answer of POSTERN_AUTH_URL is used again for\n\
-             the same token. 0 asks each time",
+            "The time for which an answer of POSTERN_AUTH_URL is used\n\
+             again for the same token. 0 asks each time",
         )
         .default("10s"),
         choice(
             IN_BAND_AUTH,
             |settings| &mut settings.in_band.refresh,
             &[("on", true), ("off", false)],
-            "on lets a client of echo refresh its token by a text message:\n\
-             {\"type\":\"refresh\",\"token\":…}. Such messages are neither sent\n\
-             back nor logged",
+            "on lets a client of echo refresh its token by a text\n\
+             message: {\"type\":\"refresh\",\"token\":…}. Such messages are\n\
+             neither sent back nor logged",
         )
         .placeholder("off|on")
         .needs(Feature::Assertion, "off"),
@@ -72,10 +72,11 @@ pub(super) fn settings() -> Vec<Setting> {
             |settings| &mut settings.revalidate,
             revalidate,
             |when| if when.is_none() { OFF.to_owned() } else { String::new() },
-            "When a token is checked again before a message of its client is\n\
-             handled: if the last check was this time ago, or for each message.\n\
-             The connection is closed with 4401 if it does not hold any more.\n\
-             The gateway must pass the token on, which is kept then",
+            "When a token is checked again before a message of its client\n\
+             is handled: if the last check was this time ago, or for each\n\
+             message. The connection is closed with 4401 if it does not\n\
+             hold any more. The gateway must pass the token on, which is\n\
+             kept then",
         )
         .needs(Feature::Assertion, "off"),
     ]

@@ -17,8 +17,8 @@ pub(super) fn settings() -> Vec<Setting> {
             ENGINE,
             |settings| &mut settings.engine.is_redis,
             &[("memory", false), ("redis", true)],
-            "Where channels are: in the memory of this process, or in Redis,\n\
-             which several nodes share",
+            "Where channels are: in the memory of this process, or in\n\
+             Redis, which several nodes share",
         )
         .placeholder("memory|redis")
         .needs(Feature::Redis, "memory"),
@@ -31,16 +31,16 @@ pub(super) fn settings() -> Vec<Setting> {
                 Ok(text.to_owned())
             },
             String::clone,
-            "The address of Redis: redis://USER:PASSWORD@HOST:PORT/DATABASE, or\n\
-             unix:PATH",
+            "The address of Redis:\n\
+             redis://USER:PASSWORD@HOST:PORT/DATABASE, or unix:PATH",
         ),
         text(
             REDIS_PASSWORD,
             "SECRET",
             "",
             |settings, text| set_password(settings, text, REDIS_PASSWORD_FILE),
-            "The password of Redis, unless it is in the URL. Not as a flag:\n\
-             flags are visible to other users of the host",
+            "The password of Redis, unless it is in the URL. Not as a\n\
+             flag: flags are visible to other users of the host",
         )
         .secret(),
         text(
@@ -64,36 +64,38 @@ pub(super) fn settings() -> Vec<Setting> {
             |settings| &mut settings.engine.prefix,
             prefix,
             String::clone,
-            "The beginning of all keys and names in Redis, before a colon.\n\
-             Nodes with the same prefix have the same channels",
+            "The beginning of all keys and names in Redis, before a\n\
+             colon. Nodes with the same prefix have the same channels",
         ),
         duration(
             REDIS_TIMEOUT,
             |settings| &mut settings.engine.timeout,
-            "The time for a reply of Redis. After three late replies in a row\n\
-             the connection is opened again",
+            "The time for a reply of Redis. After three late replies in a\n\
+             row the connection is opened again",
         ),
         duration(
             REDIS_PROBE,
             |settings| &mut settings.engine.probe,
-            "The time without a message after which a message to this node is\n\
-             sent by Redis. If it does not arrive in the same time, the\n\
-             connection is opened again",
+            "The time without a message after which a message to this\n\
+             node is sent by Redis. If it does not arrive in the same\n\
+             time, the connection is opened again",
         ),
         size(
             REDIS_QUEUE,
             |settings| &mut settings.engine.queue,
             64 * 1024..=1 << 30,
-            "The most bytes of commands that wait for replies of Redis, and the\n\
-             most bytes of its messages that wait for this process",
+            "The most bytes of commands that wait for replies of Redis,\n\
+             and the most bytes of its messages that wait for this\n\
+             process",
         ),
         choice(
             ENGINE_DOWN,
             |settings| &mut settings.engine.when_down,
             &[("local", WhenDown::Local), ("refuse", WhenDown::Refuse)],
-            "What clients can do while Redis cannot be reached: local lets them\n\
-             subscribe, and delivers within this node in channels without\n\
-             history; refuse answers with a temporary error",
+            "What clients can do while Redis cannot be reached: local\n\
+             lets them subscribe, and delivers within this node in\n\
+             channels without history; refuse answers with a temporary\n\
+             error",
         )
         .placeholder("local|refuse"),
         boolean(
@@ -105,23 +107,23 @@ pub(super) fn settings() -> Vec<Setting> {
             REDIS_FAILOVER,
             |settings| &mut settings.engine.is_failover_noticed,
             &[("rotate", true), ("trust", false)],
-            "Whether channels begin a new epoch after a failover or a restart of\n\
-             Redis, so that publications that it has lost are noticed; trust\n\
-             keeps the epoch",
+            "Whether channels begin a new epoch after a failover or a\n\
+             restart of Redis, so that publications that it has lost are\n\
+             noticed; trust keeps the epoch",
         )
         .placeholder("rotate|trust"),
         duration(
             POSITION_CHECK,
             |settings| &mut settings.engine.position_check,
-            "The time after which a channel without messages is compared with\n\
-             Redis, give or take a fifth",
+            "The time after which a channel without messages is compared\n\
+             with Redis, give or take a fifth",
         ),
         number(
             RECOVER_RATE,
             |settings| &mut settings.engine.recover_rate,
             0..=1_000_000,
-            "The most histories that are read from Redis in a second. The other\n\
-             recoveries wait for up to 2 s. 0 is any number",
+            "The most histories that are read from Redis in a second. The\n\
+             other recoveries wait for up to 2 s. 0 is any number",
         ),
     ]
 }
