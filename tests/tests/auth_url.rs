@@ -218,20 +218,22 @@ fn the_sdk_keeps_its_connection_with_newer_tokens_and_returns_without_them() {
     }
 }
 
-/// A service that answers each request after a fifth of a second. Returns its address, and the number of connections to it.
+/// A service that answers each request after a fifth of a second. Returns its address, and the most requests at the same time.
 fn slow_service() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counter = connections.clone();
+    let (current, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let peak = most.clone();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            counter.fetch_add(1, Ordering::SeqCst);
+            let (current, peak) = (current.clone(), peak.clone());
             thread::spawn(move || {
                 let stream = stream.expect("a connection");
                 let mut lines = BufReader::new(&stream).lines();
                 while lines.by_ref().map_while(Result::ok).any(|line| line.is_empty()) {
+                    peak.fetch_max(current.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     thread::sleep(Duration::from_millis(200));
+                    current.fetch_sub(1, Ordering::SeqCst);
                     let answer = "HTTP/1.1 200 OK\r\nUser-ID: 7\r\nUser-Token-Exp: 4102444800\r\nContent-Length: 0\r\n\r\n";
                     if (&stream).write_all(answer.as_bytes()).is_err() {
                         return;
@@ -240,14 +242,14 @@ fn slow_service() -> (SocketAddr, Arc<AtomicUsize>) {
             });
         }
     });
-    (address, connections)
+    (address, most)
 }
 
 /// The number of requests at the same time is bounded, each refresh is answered in time, and other clients do not notice it.
 #[test]
 fn slow_service_under_load_delays_no_other_client() {
     for runtime in Runtime::BOTH {
-        let (address, asked) = slow_service();
+        let (address, most) = slow_service();
         let url = url(address);
         let settings =
             [("POSTERN_AUTH_URL", &*url), ("POSTERN_IN_BAND_AUTH", "on"), ("POSTERN_LOG_MESSAGES", "off")];
@@ -290,10 +292,11 @@ fn slow_service_under_load_delays_no_other_client() {
             *outcomes.entry(outcome).or_default() += 1;
         }
         println!(
-            "{runtime}: {outcomes:?} in {:?}, with {asked:?} connections to the service; p99 of an echo {before:?}, then {during:?}",
+            "{runtime}: {outcomes:?} in {:?}, with at most {most:?} requests at the same time; p99 of an echo {before:?}, then {during:?}",
             start.elapsed()
         );
         assert!(start.elapsed() < Duration::from_secs(10), "{runtime}: {:?}", start.elapsed());
+        assert_eq!(most.load(Ordering::SeqCst), 8, "{runtime}");
         assert!(outcomes["refreshed"] >= 20 && outcomes["unavailable"] >= 500, "{runtime}: {outcomes:?}");
         assert_eq!(
             outcomes.keys().collect::<Vec<_>>(),
