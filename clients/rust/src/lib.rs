@@ -1,4 +1,4 @@
-//! A client for [Postern](https://github.com/postern/postern).
+//! A client for Postern, a WebSocket service behind an API gateway: channels, and plain messages.
 //!
 //! [`Config`] creates a [`Client`] of channels, its [`Events`], and its [`Driver`], which runs on any executor:
 //!

@@ -1,6 +1,7 @@
 //! The client protocol in JSON: commands, replies and the values in them. Several commands or replies are the lines of one message.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -106,30 +107,28 @@ impl ServerError {
     }
 }
 
-/// A command. Exactly one of its requests is present.
-#[derive(Debug, Default, Serialize)]
+/// A command.
+#[derive(Debug, Serialize)]
 pub(crate) struct Command<'c> {
     pub(crate) id: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) connect: Option<ConnectRequest<'c>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) subscribe: Option<SubscribeRequest<'c>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) unsubscribe: Option<ChannelRequest<'c>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) publish: Option<PublishRequest<'c>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) presence: Option<ChannelRequest<'c>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) presence_stats: Option<ChannelRequest<'c>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) history: Option<HistoryRequest<'c>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rpc: Option<RpcRequest<'c>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) refresh: Option<RefreshRequest<'c>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sub_refresh: Option<SubRefreshRequest<'c>>,
+    #[serde(flatten)]
+    pub(crate) method: Method<'c>,
+}
+
+/// The method of a [`Command`], with its parameters.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Method<'c> {
+    Connect(ConnectRequest<'c>),
+    Subscribe(SubscribeRequest<'c>),
+    Unsubscribe(ChannelRequest<'c>),
+    Publish(PublishRequest<'c>),
+    Presence(ChannelRequest<'c>),
+    PresenceStats(ChannelRequest<'c>),
+    History(HistoryRequest<'c>),
+    Rpc(RpcRequest<'c>),
+    Refresh(RefreshRequest<'c>),
+    SubRefresh(SubRefreshRequest<'c>),
 }
 
 #[derive(Debug, Serialize)]
@@ -153,13 +152,13 @@ pub(crate) struct SubscribeRequest<'c> {
     pub(crate) token: Option<&'c str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<&'c RawValue>,
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "Not::not")]
     pub(crate) recover: bool,
     #[serde(flatten)]
     pub(crate) position: Option<&'c Position>,
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "Not::not")]
     pub(crate) recoverable: bool,
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "Not::not")]
     pub(crate) join_leave: bool,
 }
 
@@ -180,7 +179,7 @@ pub(crate) struct HistoryRequest<'c> {
     pub(crate) limit: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<&'c Position>,
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "Not::not")]
     pub(crate) reverse: bool,
 }
 
@@ -201,13 +200,8 @@ pub(crate) struct SubRefreshRequest<'c> {
     pub(crate) token: &'c str,
 }
 
-// Serde passes a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
 /// A reply, or a push, or an empty object: a ping.
+// Not `default` as a whole: an array would be a reply, too.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Reply {
     #[serde(default)]
@@ -224,48 +218,37 @@ pub(crate) struct Reply {
     pub(crate) sub_refresh: Option<Expiry>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct ConnectResult {
-    #[serde(default)]
     pub(crate) client: String,
     pub(crate) data: Option<Json>,
-    #[serde(default)]
     pub(crate) subs: BTreeMap<String, SubscribeResult>,
-    #[serde(default)]
     pub(crate) ping: u32,
-    #[serde(default)]
     pub(crate) pong: bool,
     #[serde(flatten)]
     pub(crate) expiry: Expiry,
 }
 
 /// The remaining lifetime of a token.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(default)]
 pub(crate) struct Expiry {
-    #[serde(default)]
     pub(crate) expires: bool,
     /// In seconds.
-    #[serde(default)]
     pub(crate) ttl: u32,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct SubscribeResult {
-    #[serde(default)]
     pub(crate) expires: bool,
-    #[serde(default)]
     pub(crate) ttl: u32,
-    #[serde(default)]
     pub(crate) recoverable: bool,
-    #[serde(default)]
     pub(crate) epoch: String,
-    #[serde(default)]
     pub(crate) offset: u64,
-    #[serde(default)]
     pub(crate) publications: Vec<Publication>,
-    #[serde(default)]
     pub(crate) recovered: bool,
-    #[serde(default)]
     pub(crate) was_recovering: bool,
     pub(crate) data: Option<Json>,
 }
@@ -277,20 +260,21 @@ impl SubscribeResult {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct PresenceResult {
-    #[serde(default)]
     pub(crate) presence: BTreeMap<String, ClientInfo>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct RpcResult {
     pub(crate) data: Option<Json>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct Push {
-    #[serde(default)]
     pub(crate) channel: String,
     #[serde(rename = "pub")]
     pub(crate) publication: Option<Publication>,
@@ -312,21 +296,18 @@ pub(crate) struct MessagePush {
     pub(crate) data: Json,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct UnsubscribePush {
-    #[serde(default)]
     pub(crate) code: u16,
-    #[serde(default)]
     pub(crate) reason: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct SubscribePush {
-    #[serde(default)]
     pub(crate) recoverable: bool,
-    #[serde(default)]
     pub(crate) epoch: String,
-    #[serde(default)]
     pub(crate) offset: u64,
     pub(crate) data: Option<Json>,
 }
@@ -349,14 +330,14 @@ mod tests {
             recoverable: true,
             ..SubscribeRequest::default()
         };
-        let command = Command { id: 3, subscribe: Some(subscribe), ..Command::default() };
+        let command = Command { id: 3, method: Method::Subscribe(subscribe) };
         assert_eq!(
             serde_json::to_string(&command).expect("JSON"),
             r#"{"id":3,"subscribe":{"channel":"news","recover":true,"offset":7,"epoch":"abcdefgh","recoverable":true}}"#
         );
         let data = json(r#"{"text": "Hello"}"#);
         let publish = PublishRequest { channel: "news", data: &data };
-        let command = Command { id: 4, publish: Some(publish), ..Command::default() };
+        let command = Command { id: 4, method: Method::Publish(publish) };
         assert_eq!(
             serde_json::to_string(&command).expect("JSON"),
             r#"{"id":4,"publish":{"channel":"news","data":{"text": "Hello"}}}"#

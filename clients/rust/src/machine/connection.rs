@@ -8,7 +8,7 @@ use super::{Action, Machine};
 use crate::close::{codes, may_reconnect};
 use crate::event::{Event, RequestError, TokenError};
 use crate::protocol::{
-    Command, ConnectRequest, ConnectResult, Expiry, RefreshRequest, ServerError, SubscribeRequest,
+    Command, ConnectRequest, ConnectResult, Expiry, Method, RefreshRequest, ServerError, SubscribeRequest,
 };
 
 /// The state of the connection.
@@ -97,7 +97,7 @@ impl Machine {
             name: &self.config.name,
             version: &self.config.version,
         };
-        let command = Command { id, connect: Some(connect), ..Command::default() };
+        let command = Command { id, method: Method::Connect(connect) };
         let text = serde_json::to_string(&command).unwrap_or_default();
         self.push_line(&text);
     }
@@ -147,8 +147,7 @@ impl Machine {
             }
             (State::Connected { .. }, Ok(token)) => {
                 let id = self.begin(Kind::Refresh, now);
-                let refresh = Some(RefreshRequest { token: &token });
-                self.push(&Command { id, refresh, ..Command::default() });
+                self.push(id, Method::Refresh(RefreshRequest { token: &token }));
                 self.token = Some(token);
             }
             (State::Connected { .. }, Err(TokenError::Unavailable)) => self.refresh_later(now),

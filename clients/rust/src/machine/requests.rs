@@ -7,7 +7,7 @@ use super::connection::State;
 use crate::close::codes;
 use crate::event::{Answer, Request, RequestError};
 use crate::protocol::{
-    ChannelRequest, Command, HistoryRequest, PublishRequest, Reply, RpcRequest, ServerError,
+    ChannelRequest, Command, HistoryRequest, Method, PublishRequest, Reply, RpcRequest, ServerError,
 };
 
 /// The number of a request.
@@ -78,9 +78,9 @@ impl Machine {
     }
 
     /// Sends a command with the next message.
-    pub(super) fn push(&mut self, command: &Command<'_>) {
+    pub(super) fn push(&mut self, id: u32, method: Method<'_>) {
         // Serialization to memory fails only for maps with keys that are not strings.
-        if let Ok(text) = serde_json::to_string(command) {
+        if let Ok(text) = serde_json::to_string(&Command { id, method }) {
             self.push_line(&text);
         }
     }
@@ -100,17 +100,16 @@ impl Machine {
 
     fn send_request(&mut self, request_id: RequestId, request: &Request, now: Instant) {
         let id = self.begin(Kind::Request(request_id), now);
-        let mut command = Command { id, ..Command::default() };
-        match request {
-            Request::Publish { channel, data } => command.publish = Some(PublishRequest { channel, data }),
-            Request::Presence { channel } => command.presence = Some(ChannelRequest { channel }),
-            Request::PresenceStats { channel } => command.presence_stats = Some(ChannelRequest { channel }),
+        let method = match request {
+            Request::Publish { channel, data } => Method::Publish(PublishRequest { channel, data }),
+            Request::Presence { channel } => Method::Presence(ChannelRequest { channel }),
+            Request::PresenceStats { channel } => Method::PresenceStats(ChannelRequest { channel }),
             &Request::History { ref channel, limit, ref since, reverse } => {
-                command.history = Some(HistoryRequest { channel, limit, since: since.as_ref(), reverse });
+                Method::History(HistoryRequest { channel, limit, since: since.as_ref(), reverse })
             }
-            Request::Rpc { method, data } => command.rpc = Some(RpcRequest { method, data }),
-        }
-        self.push(&command);
+            Request::Rpc { method, data } => Method::Rpc(RpcRequest { method, data }),
+        };
+        self.push(id, method);
     }
 
     /// Ends the requests whose time is over. Without an answer to a command of the client itself, the connection counts as lost.

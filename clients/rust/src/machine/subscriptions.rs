@@ -8,7 +8,7 @@ use super::requests::Kind;
 use super::{Action, Machine};
 use crate::event::{Event, Recovery, TokenError};
 use crate::protocol::{
-    ChannelRequest, Command, Expiry, Json, Position, Publication, ServerError, SubRefreshRequest,
+    ChannelRequest, Command, Expiry, Json, Method, Position, Publication, ServerError, SubRefreshRequest,
     SubscribePush, SubscribeRequest, SubscribeResult, UnsubscribePush,
 };
 
@@ -94,7 +94,7 @@ impl Machine {
         };
         if is_known && self.state.is_connected() {
             let id = self.begin(Kind::Unsubscribe, now);
-            self.push(&Command { id, unsubscribe: Some(ChannelRequest { channel }), ..Command::default() });
+            self.push(id, Method::Unsubscribe(ChannelRequest { channel }));
         }
         let (channel, reason) = (channel.into(), "unsubscribed by the application".into());
         self.events.push_back(Event::Unsubscribed { channel, code: 0, reason });
@@ -154,8 +154,7 @@ impl Machine {
             SubscriptionState::Token if is_connected => self.send_subscribe(channel, now),
             SubscriptionState::Subscribed { .. } if is_connected => {
                 let id = self.begin(Kind::SubRefresh(channel.into()), now);
-                let sub_refresh = Some(SubRefreshRequest { channel, token: &token });
-                self.push(&Command { id, sub_refresh, ..Command::default() });
+                self.push(id, Method::SubRefresh(SubRefreshRequest { channel, token: &token }));
             }
             SubscriptionState::Waiting(_)
             | SubscriptionState::Token
@@ -218,8 +217,7 @@ impl Machine {
             }
             (Err(error), SubscriptionState::Subscribed { .. }) => {
                 let id = self.begin(Kind::Unsubscribe, now);
-                let unsubscribe = Some(ChannelRequest { channel: &channel });
-                self.push(&Command { id, unsubscribe, ..Command::default() });
+                self.push(id, Method::Unsubscribe(ChannelRequest { channel: &channel }));
                 self.end_subscription(&channel, error);
             }
             (_, _) => {}
@@ -324,7 +322,7 @@ impl Machine {
             recoverable: options.recoverable,
             join_leave: options.join_leave,
         };
-        let command = Command { id, subscribe: Some(subscribe), ..Command::default() };
+        let command = Command { id, method: Method::Subscribe(subscribe) };
         let text = serde_json::to_string(&command).unwrap_or_default();
         self.push_line(&text);
     }
