@@ -13,20 +13,20 @@
 //!
 //! Like the rest of this crate, a relay has no socket and no clock. [`Link`] decides about the connections.
 //!
+//! * `interface`: the values between a relay and its host.
 //! * [`link`]: the connections; [`command`]: commands and replies; [`scripts`]: the scripts of Redis.
 //! * `control`: commands to the clients of all nodes; `presence`: the presence on all nodes.
 //! * `message`: the encoding of publications; `publishing`: publications of this node; `streams`: the copies of streams.
 
 pub mod command;
 mod control;
+mod interface;
 pub mod link;
 mod message;
 mod presence;
 mod publishing;
 pub mod scripts;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,152 +34,20 @@ use std::time::{Duration, Instant};
 
 use self::command::{Command, Failure, Reply, StreamState, Topic};
 use self::control::Control;
-use self::link::{Action, Attempt, Link, LinkConfig, LinkEvent, LinkStats, Ticket};
+use self::link::{Action, Attempt, Link, LinkEvent, Ticket};
 use self::presence::Leases;
 use self::publishing::Own;
 use self::streams::{Phase, Stream};
 use crate::engine::{Answer, ChannelEvent, ClientRef, Inboxes, Operation, Request};
-use crate::exchange::{Exchange, History, HistoryError, HistoryOptions, HistoryQuery, Publish, WorkerId};
+use crate::exchange::{HistoryQuery, WorkerId};
 use crate::hash::Seeded;
-use crate::publication::{ClientInfo, Epoch, Position};
+use crate::publication::Epoch;
 use crate::random::Random;
 
 pub use self::control::{CommandId, PAGE};
-
-/// The behaviour of a [`Relay`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayConfig {
-    /// The limits of its connections.
-    pub link: LinkConfig,
-    /// The service for clients while the engine cannot be reached.
-    pub when_down: WhenDown,
-    /// Whether a stream gets another epoch if the server has another history of replication than at its last publication. Otherwise
-    /// publications that a failover has lost may go unnoticed.
-    pub is_failover_noticed: bool,
-    /// The time without a message after which the position of a channel is checked. It varies by a fifth.
-    pub position_check: Duration,
-    /// The most reads of streams in a second. 0: any number.
-    pub recover_rate: u32,
-}
-
-/// The service for clients while the engine cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenDown {
-    /// They can subscribe, and channels without history work within this node.
-    Local,
-    /// Subscriptions and publications have a temporary error.
-    Refuse,
-}
-
-/// The exchanges of a node.
-pub trait Local {
-    /// The inboxes of its workers.
-    type Inboxes<'a>: Inboxes;
-
-    /// Calls `operate` with the exchange of a channel and with the inboxes. The host holds the lock of the exchange during the call.
-    fn with<R>(
-        &mut self,
-        channel: &str,
-        operate: impl for<'a> FnOnce(&mut Exchange, &mut Self::Inboxes<'a>) -> R,
-    ) -> R;
-
-    /// Returns the time for publications, in milliseconds since the Unix epoch.
-    fn time(&self) -> i64;
-}
-
-/// A request of the server API.
-#[derive(Debug, Clone)]
-pub struct ServerRequest {
-    /// A number that its answer has.
-    pub token: u64,
-    /// The operation.
-    pub operation: ServerOperation,
-}
-
-/// The operation of a [`ServerRequest`].
-#[derive(Debug, Clone)]
-pub enum ServerOperation {
-    /// Publishes a message.
-    Publish(Box<Publish>),
-    /// Asks for publications of the past.
-    History(Arc<str>, HistoryQuery, HistoryOptions),
-    /// Asks for the clients that are present.
-    Presence(Arc<str>),
-    /// Removes the publications of a channel's history.
-    RemoveHistory(Arc<str>),
-    /// Lets all other nodes perform a command to their clients.
-    Command {
-        /// The command, as [`RelayEvent::Command`] returns it there.
-        command: Arc<[u8]>,
-        /// The revocation that the command consists of, if it is one.
-        revocation: Option<Arc<[u8]>>,
-    },
-}
-
-/// The answer to a [`ServerRequest`].
-#[derive(Debug, Clone)]
-pub enum ServerAnswer {
-    /// The message is published.
-    Published {
-        /// Its position.
-        position: Option<Position>,
-        /// The number of subscriptions on this node.
-        subscriptions: usize,
-    },
-    /// Publications of the past.
-    History(Result<History, HistoryError>),
-    /// The clients that are present.
-    Presence(Vec<Arc<ClientInfo>>),
-    /// It is done.
-    Done,
-    /// Other nodes have performed the command.
-    Command {
-        /// The number of connections that were affected there.
-        affected: usize,
-        /// The number of other nodes.
-        nodes: usize,
-        /// The number of nodes without an answer.
-        silent: usize,
-    },
-    /// It was not performed, or its result is unknown.
-    Unavailable(Failure),
-}
-
-/// A task of the host, in addition to the actions of the link.
-#[derive(Debug, Clone)]
-pub enum RelayEvent {
-    /// Answer a request of the server API.
-    Answer(u64, ServerAnswer),
-    /// Perform a command of another node, and then call [`Relay::handle_performed`].
-    Command(CommandId, Box<[u8]>),
-    /// Revoke credentials. Some may be revoked already.
-    Revocations(Vec<Vec<u8>>),
-    /// The engine is connected, and all subscriptions exist: log it.
-    Live,
-    /// The engine cannot be reached: log it.
-    Down(Failure),
-}
-
-/// Figures of a [`Relay`] since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RelayStats {
-    /// The connections.
-    pub link: LinkStats,
-    /// Gaps whose publications were read and delivered.
-    pub covered_gaps: u64,
-    /// Gaps of which subscribers were informed.
-    pub told_gaps: u64,
-    /// Streams that were found with another epoch.
-    pub rotated_epochs: u64,
-    /// Reads of streams.
-    pub reads: u64,
-    /// Messages that are not of a node, or damaged.
-    pub foreign_messages: u64,
-    /// Publications of this node whose result is not known yet.
-    pub unanswered: usize,
-    /// Requests that wait for their channel.
-    pub waiting: usize,
-}
+pub use self::interface::{
+    Local, RelayConfig, RelayEvent, RelayStats, ServerAnswer, ServerOperation, ServerRequest, WhenDown,
+};
 
 /// Connects the exchanges of a node with an engine. The module describes it.
 #[derive(Debug)]
