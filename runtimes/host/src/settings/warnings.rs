@@ -180,6 +180,8 @@ const RULES: &[fn(&View<'_>) -> Vec<String>] = &[
     compression_of_nothing,
     memory,
     byte_rate,
+    settings_of_redis,
+    messages_for_each_instance,
     messages_that_are_not_logged,
     drain,
     reachable_control,
@@ -440,6 +442,45 @@ fn byte_rate(view: &View<'_>) -> Vec<String> {
             "{} is less than one message of {} a second: {follows}; write a larger rate, or a smaller message",
             view.show(BYTE_RATE),
             view.show(MAX_MESSAGE)
+        )
+    })
+}
+
+fn settings_of_redis(view: &View<'_>) -> Vec<String> {
+    let settings = [
+        REDIS_URL,
+        REDIS_PASSWORD,
+        REDIS_PASSWORD_FILE,
+        REDIS_PREFIX,
+        REDIS_TIMEOUT,
+        REDIS_PROBE,
+        REDIS_QUEUE,
+        ENGINE_DOWN,
+        ENGINE_REQUIRED,
+        REDIS_FAILOVER,
+        POSITION_CHECK,
+        RECOVER_RATE,
+    ];
+    let unused = |name: &&str| !view.settings.engine.is_redis && view.is_set(name);
+    let describe = |name| {
+        format!(
+            "{} has no effect while {}; set {ENGINE}=redis, or leave {name} out",
+            view.show(name),
+            view.show(ENGINE)
+        )
+    };
+    settings.into_iter().filter(unused).map(describe).collect()
+}
+
+fn messages_for_each_instance(view: &View<'_>) -> Vec<String> {
+    let is_each = view.text(AMQP_MODE).eq_ignore_ascii_case("each");
+    let is_due = view.settings.engine.is_redis && view.settings.source.is_some() && is_each;
+    sentence(is_due, || {
+        format!(
+            "{} publishes each message once for every instance, because all instances have the same channels with {}; write \
+             {AMQP_MODE}=shared",
+            view.show(AMQP_MODE),
+            view.show(ENGINE)
         )
     })
 }

@@ -315,3 +315,29 @@ fn the_printed_settings_have_the_warnings_as_comments() {
     assert!(printed.ends_with(&format!("\n\n# Warnings\n{expected}")), "{printed}");
     Texts { dotenv: &printed, ..Texts::default() }.settings();
 }
+
+#[test]
+fn settings_of_redis_need_redis() {
+    for environment in [("POSTERN_REDIS_PREFIX", "staging"), ("POSTERN_REDIS_PASSWORD", "hunter2")] {
+        let text = warning(&[environment]);
+        let (name, _) = environment;
+        assert!(text.starts_with(&format!("{name}=")) && !text.contains("hunter2"), "{text}");
+        let ends = format!(
+            "has no effect while POSTERN_ENGINE=memory; set POSTERN_ENGINE=redis, or leave {name} out"
+        );
+        assert!(text.ends_with(&ends), "{text}");
+    }
+    check_silent(&[("POSTERN_ENGINE", "redis"), ("POSTERN_REDIS_PREFIX", "staging")]);
+}
+
+#[test]
+fn instances_with_the_same_channels_share_the_messages_of_a_broker() {
+    let [url, mode] = [("POSTERN_AMQP_URL", "amqp://rabbitmq"), ("POSTERN_AMQP_MODE", "each")];
+    let text = warning(&[url, mode, ("POSTERN_ENGINE", "redis")]);
+    assert!(
+        text.starts_with("POSTERN_AMQP_MODE=each publishes each message once for every instance"),
+        "{text}"
+    );
+    check_silent(&[url, mode]);
+    check_silent(&[url, ("POSTERN_ENGINE", "redis")]);
+}
