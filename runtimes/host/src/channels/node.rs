@@ -62,16 +62,22 @@ struct WorkerSlot {
     inbox: Mutex<Option<Inbox>>,
     /// Makes the worker take its events.
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// Revocations that it has yet to perform.
-    revocations: Mutex<Vec<Arc<Revocation>>>,
-    /// Commands of other nodes that it has yet to perform.
-    commands: Mutex<Vec<Arc<RemoteCommand>>>,
-    /// Whether there are some.
-    has_commands: AtomicBool,
-    /// Verdicts about tokens that it has yet to handle.
-    verdicts: Mutex<Vec<(CheckTicket, Verdict)>>,
+    /// What it has yet to do beside its events.
+    tasks: Mutex<Vec<Task>>,
+    /// Whether there are tasks.
+    has_tasks: AtomicBool,
     /// Whether something may expire in the share of the shards that the worker looks after.
     may_expire: AtomicBool,
+}
+
+/// A task of a worker that is not an event of its channels.
+pub(super) enum Task {
+    /// End the connections of revoked credentials.
+    Revoke(Arc<Revocation>),
+    /// Perform a command of another node.
+    Command(Arc<RemoteCommand>),
+    /// Handle the verdict about a token.
+    Verdict(CheckTicket, Verdict),
 }
 
 impl Node {
@@ -205,19 +211,13 @@ impl Node {
         let (node, ticket) = (self.clone(), request.ticket);
         let answer = move |verdict| {
             if let Some(slot) = node.workers.get(worker.index()) {
-                lock(&slot.verdicts).push((ticket, verdict));
-                slot.wake();
+                slot.add_task(Task::Verdict(ticket, verdict));
             }
         };
         match self.checker() {
             Some(checker) => checker.check(&request.check, answer),
             None => answer(Verdict::Unknown),
         }
-    }
-
-    /// Takes the verdicts for a worker.
-    pub(super) fn take_verdicts(&self, worker: WorkerId) -> Vec<(CheckTicket, Verdict)> {
-        self.workers.get(worker.index()).map_or_else(Vec::new, |slot| mem::take(&mut *lock(&slot.verdicts)))
     }
 
     /// Calls `operation` with the share of the channels to which `channel` belongs. Its lock is held during the call.
@@ -281,8 +281,7 @@ impl Node {
     /// Makes each worker end the connections of revoked credentials.
     pub(crate) fn revoke(&self, revocation: &Arc<Revocation>) {
         for slot in &self.workers {
-            lock(&slot.revocations).push(revocation.clone());
-            slot.wake();
+            slot.add_task(Task::Revoke(revocation.clone()));
         }
     }
 
@@ -295,29 +294,17 @@ impl Node {
         }
         let command = Arc::new(RemoteCommand::new(command, running.len(), done));
         for slot in running {
-            let mut commands = lock(&slot.commands);
-            commands.push(command.clone());
-            // Under the lock, so that no flag is lost.
-            slot.has_commands.store(true, Ordering::Relaxed);
-            drop(commands);
-            slot.wake();
+            slot.add_task(Task::Command(command.clone()));
         }
     }
 
-    /// Takes the revocations for a worker.
-    pub(super) fn take_revocations(&self, worker: WorkerId) -> Vec<Arc<Revocation>> {
-        self.workers
-            .get(worker.index())
-            .map_or_else(Vec::new, |slot| mem::take(&mut *lock(&slot.revocations)))
-    }
-
-    /// Takes the commands for a worker.
-    pub(super) fn take_commands(&self, worker: WorkerId) -> Vec<Arc<RemoteCommand>> {
-        let slot = self.workers.get(worker.index()).filter(|slot| slot.has_commands.load(Ordering::Relaxed));
+    /// Takes the tasks of a worker.
+    pub(super) fn take_tasks(&self, worker: WorkerId) -> Vec<Task> {
+        let slot = self.workers.get(worker.index()).filter(|slot| slot.has_tasks.load(Ordering::Acquire));
         let Some(slot) = slot else { return Vec::new() };
-        let mut commands = lock(&slot.commands);
-        slot.has_commands.store(false, Ordering::Relaxed);
-        mem::take(&mut *commands)
+        let mut tasks = lock(&slot.tasks);
+        slot.has_tasks.store(false, Ordering::Relaxed);
+        mem::take(&mut *tasks)
     }
 
     /// Puts an event into the inbox of each worker.
@@ -524,6 +511,16 @@ impl WorkerSlot {
     /// Adds an event. A worker that has ended does not need it.
     fn add(&self, event: ChannelEvent, limit: usize) -> Added {
         lock(&self.inbox).as_mut().map_or(Added::Next, |inbox| inbox.add(event, limit))
+    }
+
+    /// Adds a task, and wakes the worker.
+    fn add_task(&self, task: Task) {
+        let mut tasks = lock(&self.tasks);
+        tasks.push(task);
+        // Under the lock, so that no flag is lost.
+        self.has_tasks.store(true, Ordering::Release);
+        drop(tasks);
+        self.wake();
     }
 
     fn wake(&self) {

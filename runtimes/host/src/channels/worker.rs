@@ -8,6 +8,7 @@ use postern_channels::exchange::WorkerId;
 use postern_core::worker::CheckRequest;
 
 use super::Node;
+use super::node::Task;
 use crate::application::{Worker, WorkerMessage};
 use crate::metrics::LogAndCounters;
 
@@ -60,19 +61,21 @@ impl NodeWorker {
         self.node.check_token_of_connection(self.worker, &request);
     }
 
-    /// Performs revocations, handles verdicts about tokens, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The next
-    /// ones follow after the runtime has written all messages, in slices between which it reads.
+    /// Performs tasks, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The next ones
+    /// follow after the runtime has written all messages, in slices between which it reads.
     pub fn read(&mut self, worker: &mut Worker, now: Instant, recorder: &mut LogAndCounters) {
-        for revocation in self.node.take_revocations(self.worker) {
-            worker.revoke(&revocation, now);
-        }
-        for command in self.node.take_commands(self.worker) {
-            // It may close connections, and must not overtake publications that were made before.
-            self.read_all(worker, now, recorder);
-            command.perform(worker, recorder, now);
-        }
-        for (ticket, verdict) in self.node.take_verdicts(self.worker) {
-            worker.handle_message(WorkerMessage::TokenChecked(ticket, verdict), now, recorder);
+        for task in self.node.take_tasks(self.worker) {
+            match task {
+                Task::Revoke(revocation) => _ = worker.revoke(&revocation, now),
+                Task::Command(command) => {
+                    // It may close connections, and must not overtake publications that were made before.
+                    self.read_all(worker, now, recorder);
+                    command.perform(worker, recorder, now);
+                }
+                Task::Verdict(ticket, verdict) => {
+                    worker.handle_message(WorkerMessage::TokenChecked(ticket, verdict), now, recorder);
+                }
+            }
         }
         if !worker.has_unwritten() {
             self.cost = 0;
