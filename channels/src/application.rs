@@ -602,8 +602,8 @@ fn end(client: ClientRef, id: ClientId, channel: Arc<str>, form: Form) -> Reques
     Request { client, command: 0, channel, operation }
 }
 
-/// Returns the Close of the protocol for a code that the worker closes with. SDKs reconnect after codes from 4000 to 4499, so causes
-/// that a new connection does not remove have other codes.
+/// Returns the Close of the protocol for a code that the worker closes with. SDKs reconnect after codes from 4000 to 4499, so
+/// causes that a new connection does not remove have other codes.
 fn translate(code: CloseCode) -> Option<Disconnect> {
     match code {
         CloseCode::GOING_AWAY | CloseCode::SERVICE_RESTART => Some(Disconnect::Shutdown),

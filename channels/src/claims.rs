@@ -41,8 +41,8 @@ pub trait Tokens: Debug + Send + Sync {
     /// Returns the current time, in seconds since 1970.
     fn time(&self) -> u64;
 
-    /// Returns whether the host checks connection tokens, by [`Operation::CheckToken`](crate::engine::Operation::CheckToken). Then
-    /// [`connection`](Tokens::connection) is not called.
+    /// Returns whether the host checks connection tokens, by [`Operation::CheckToken`](crate::engine::Operation::CheckToken).
+    /// Then [`connection`](Tokens::connection) is not called.
     fn are_checked_by_host(&self) -> bool {
         false
     }

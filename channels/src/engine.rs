@@ -82,8 +82,8 @@ pub enum Operation {
     History(HistoryQuery, HistoryOptions),
     /// Only has an answer. The client is closed when the answer arrives, after the answers to its earlier requests.
     Close,
-    /// Checks a connection token. It concerns no channel, and the host performs it. Its answer may arrive after the answers to later
-    /// requests.
+    /// Checks a connection token. It concerns no channel, and the host performs it. Its answer may arrive after the answers to
+    /// later requests.
     CheckToken(Box<TokenCheck>),
 }
 
@@ -181,8 +181,8 @@ pub enum Answer {
     History(Result<History, HistoryError>),
     /// All earlier requests are answered.
     Close,
-    /// The operation was not performed, or its result is unknown, because the engine cannot be reached. The same request may succeed
-    /// later.
+    /// The operation was not performed, or its result is unknown, because the engine cannot be reached. The same request may
+    /// succeed later.
     Unavailable,
     /// As [`Unavailable`](Answer::Unavailable), for a subscription. It exists until the worker ends it.
     SubscriptionUnavailable,
@@ -195,8 +195,8 @@ pub trait Inboxes {
     /// Puts an event into the inbox of a worker. Returns false if it is full, and the event is lost.
     fn send(&mut self, worker: WorkerId, event: ChannelEvent) -> bool;
 
-    /// Puts an answer, or what a worker has missed, into the inbox of the worker that waits for it, also if the inbox is full: there
-    /// are not more of them than requests.
+    /// Puts an answer, or what a worker has missed, into the inbox of the worker that waits for it, also if the inbox is full:
+    /// there are not more of them than requests.
     fn answer(&mut self, worker: WorkerId, event: ChannelEvent);
 
     /// Called when a channel has got its first subscription or has lost its last one. Does nothing by default.
@@ -296,7 +296,8 @@ impl Exchange {
         inboxes.answer(worker, ChannelEvent::Answer { client, command, channel, answer });
     }
 
-    /// Adds a subscription without a position, and answers that it is unavailable. The worker ends it, after it has learned of that.
+    /// Adds a subscription without a position, and answers that it is unavailable. The worker ends it, after it has learned of
+    /// that.
     pub(crate) fn refuse_subscription(
         &mut self,
         worker: WorkerId,

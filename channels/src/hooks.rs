@@ -1,9 +1,10 @@
 //! Commands about which a backend decides.
 //!
-//! With `subscribe_hook`, `publish_hook` or `rpc_hook` a namespace leaves the decision to the backend. The client keeps the command,
-//! and the worker emits a [`HookRequest`]. The host asks the backend, and puts the [`HookAnswer`] into the inbox of the worker, as a
-//! [`ChannelEvent::Hook`](crate::engine::ChannelEvent::Hook). A request without an answer counts as [`HookAnswer::Failed`] after
-//! [`ChannelsConfig::hook_timeout`](crate::ChannelsConfig::hook_timeout). Later answers, and second ones, have no effect.
+//! With `subscribe_hook`, `publish_hook` or `rpc_hook` a namespace leaves the decision to the backend. The client keeps the
+//! command, and the worker emits a [`HookRequest`]. The host asks the backend, and puts the [`HookAnswer`] into the inbox of the
+//! worker, as a [`ChannelEvent::Hook`](crate::engine::ChannelEvent::Hook). A request without an answer counts as
+//! [`HookAnswer::Failed`] after [`ChannelsConfig::hook_timeout`](crate::ChannelsConfig::hook_timeout). Later answers, and second
+//! ones, have no effect.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -103,8 +104,8 @@ impl HookAnswer {
 pub struct Allowed {
     /// The information about the subscription for other subscribers: a compact JSON text.
     pub info: Option<Arc<[u8]>>,
-    /// A value for the client that subscribes, the data that is published in place of the client's, or the result of a procedure. For
-    /// a client with JSON it is a compact JSON text.
+    /// A value for the client that subscribes, the data that is published in place of the client's, or the result of a procedure.
+    /// For a client with JSON it is a compact JSON text.
     pub data: Option<Arc<[u8]>>,
 }
 

@@ -20,8 +20,8 @@ pub const PEER: Peer = Peer::Tcp { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 40
 
 /// A worker, its clock and the wires of its connections.
 ///
-/// Each connection has a wire, which contains the bytes that its socket has accepted since [`take_wire`](ModelRuntime::take_wire).
-/// A connection is removed as soon as the worker returns [`Transport::Close`] for it.
+/// Each connection has a wire, which contains the bytes that its socket has accepted since
+/// [`take_wire`](ModelRuntime::take_wire). A connection is removed as soon as the worker returns [`Transport::Close`] for it.
 #[derive(Debug)]
 pub struct ModelRuntime<A: Application = Echo, R = NullRecorder> {
     /// The worker.
@@ -70,8 +70,8 @@ impl<A: Application, R: Recorder> ModelRuntime<A, R> {
         self.flush(key);
     }
 
-    /// Receives and sends in one call of [`Worker::on_readable`], with a read buffer of `room` bytes. What the socket accepts is added
-    /// to the wire.
+    /// Receives and sends in one call of [`Worker::on_readable`], with a read buffer of `room` bytes. What the socket accepts is
+    /// added to the wire.
     pub fn on_readable(&mut self, key: Key, room: usize, socket: &mut ModelSocket) -> Transport {
         let (before, mut buffer) = (socket.sent.len(), vec![0; room]);
         let transport = self.worker.on_readable(key, self.now, &mut buffer, socket, &mut self.recorder);
@@ -91,8 +91,8 @@ impl<A: Application, R: Recorder> ModelRuntime<A, R> {
         self.flush(key);
     }
 
-    /// Offers the pending output to the socket, of which it accepts [`takes`](ModelRuntime::takes) bytes. Then does with the socket
-    /// what the worker returns.
+    /// Offers the pending output to the socket, of which it accepts [`takes`](ModelRuntime::takes) bytes. Then does with the
+    /// socket what the worker returns.
     pub fn flush(&mut self, key: Key) {
         self.write(key, self.takes);
         self.apply(key);

@@ -15,8 +15,8 @@ pub enum Fault {
     LostUnsubscribe,
     /// A worker is not woken for an event that finds its inbox empty.
     LostWake,
-    /// A publication of the API is put into the inbox of each worker after the lock of the channel is released, so others overtake
-    /// it.
+    /// A publication of the API is put into the inbox of each worker after the lock of the channel is released, so others
+    /// overtake it.
     LateDelivery,
     /// A full inbox refuses every message, and not only requests.
     LostMessage,

@@ -1,6 +1,7 @@
 //! Many connections whose tokens expire in the same second.
 //!
-//! `EXPIRY=full` runs it with 20,000 connections, and `--nocapture` prints the figures. They need a limit of open files of 24,000.
+//! `EXPIRY=full` runs it with 20,000 connections, and `--nocapture` prints the figures. They need a limit of open files of
+//! 24,000.
 
 use std::env;
 use std::io::{Read, Write};
@@ -37,8 +38,8 @@ fn open(postern: &Postern, path: &str, lines: &[(&str, &str)], message: Option<&
     stream
 }
 
-/// The connections are closed evenly over the spread, and an echo of another connection is fast at the same time: a worker closes a few of them at
-/// a time.
+/// The connections are closed evenly over the spread, and an echo of another connection is fast at the same time: a worker closes
+/// a few of them at a time.
 #[test]
 fn connections_that_expire_in_the_same_second_are_closed_a_few_at_a_time() {
     // Other processes delay an echo on a busy machine.

@@ -1,5 +1,5 @@
-//! `POSTERN_FIRST_MESSAGE_PATH`: clients send their token in the first message, on a path that the gateway passes on without asking for
-//! an identity.
+//! `POSTERN_FIRST_MESSAGE_PATH`: clients send their token in the first message, on a path that the gateway passes on without
+//! asking for an identity.
 
 use std::net::SocketAddr;
 use std::thread;

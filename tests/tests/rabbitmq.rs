@@ -357,8 +357,8 @@ fn node_that_stops_leaves_the_other_messages_to_the_next_one() {
         let backend = sender.join().expect("all messages are sent");
         let published = first.count("message published by RabbitMQ");
         assert!((100..5000).contains(&published), "{runtime}: {published}");
-        // The first node has acknowledged the messages that it has published, and all others are in the queue. The broker may have
-        // missed the last acknowledgements.
+        // The first node has acknowledged the messages that it has published, and all others are in the queue. The broker may
+        // have missed the last acknowledgements.
         let left = backend.length(&format!("{name}.source"));
         let total = published + left as usize;
         assert!((5000..=5200).contains(&total), "{runtime}: {published} published, {left} left");
@@ -526,8 +526,8 @@ fn watch(postern: &Postern, channel: &str) -> (Received, JoinHandle<()>) {
     (received, reader)
 }
 
-/// 4,000 messages while connections are closed 4 times and the node is killed twice; with `RABBITMQ=full` in the environment 100,000
-/// messages, 50 closed connections and 10 killed nodes.
+/// 4,000 messages while connections are closed 4 times and the node is killed twice; with `RABBITMQ=full` in the environment
+/// 100,000 messages, 50 closed connections and 10 killed nodes.
 #[test]
 fn every_message_arrives_once_and_in_order_while_connections_and_nodes_end() {
     let is_full = std::env::var_os("RABBITMQ").is_some_and(|value| value == "full");

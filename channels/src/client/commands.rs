@@ -147,8 +147,8 @@ impl Client {
         Ok(())
     }
 
-    /// Executes the commands that waited for the check of the token of `connect`, once it has passed, or for the reply to `connect`, once
-    /// it is sent.
+    /// Executes the commands that waited for the check of the token of `connect`, once it has passed, or for the reply to
+    /// `connect`, once it is sent.
     ///
     /// # Errors
     /// As [`execute`](Client::execute).

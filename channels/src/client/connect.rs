@@ -211,8 +211,8 @@ impl Client {
         }
     }
 
-    /// Returns the messages that waited for the check of the token of `connect`, once it has passed, or for the reply to `connect`,
-    /// once it is sent.
+    /// Returns the messages that waited for the check of the token of `connect`, once it has passed, or for the reply to
+    /// `connect`, once it is sent.
     pub(super) fn take_waiting(&mut self) -> Vec<Waiting> {
         let has_passed_check = self.has_passed_check();
         match &mut self.stage {

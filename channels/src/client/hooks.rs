@@ -1,7 +1,7 @@
 //! Commands that wait for the answer of a hook, or for the command before them.
 //!
-//! The commands for one channel are executed in their order, so a command for a channel waits for an earlier one whose hook has not
-//! answered. Commands for other channels do not wait. The hooks of procedure calls are asked at the same time, because the
+//! The commands for one channel are executed in their order, so a command for a channel waits for an earlier one whose hook has
+//! not answered. Commands for other channels do not wait. The hooks of procedure calls are asked at the same time, because the
 //! protocol does not order them.
 
 use postern_core::record::Recorder;

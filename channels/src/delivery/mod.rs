@@ -1,8 +1,8 @@
 //! The delivery of publications, joins and leaves to the subscribers of a worker.
 //!
-//! A publication is encoded once for each [`Form::frame`] that occurs among the subscribers. Usually all of them receive it alike, and
-//! the list of the channel is handed to the worker once for each number. Otherwise all subscribers of a delivery are sorted by this
-//! number first, and each of these lists is then handed to the worker.
+//! A publication is encoded once for each [`Form::frame`] that occurs among the subscribers. Usually all of them receive it
+//! alike, and the list of the channel is handed to the worker once for each number. Otherwise all subscribers of a delivery are
+//! sorted by this number first, and each of these lists is then handed to the worker.
 //!
 //! * `conflate`: channels whose subscribers get the latest publication of each interval.
 //! * `slow`: subscribers that do not read fast enough.
@@ -48,7 +48,8 @@ impl Audience {
         }
     }
 
-    /// Delivers a message to all, which `write` writes for each form, and removes them. Returns the number of those that are open.
+    /// Delivers a message to all, which `write` writes for each form, and removes them. Returns the number of those that are
+    /// open.
     fn deliver<'w>(
         &mut self,
         buffer: &mut Vec<u8>,

@@ -1,5 +1,5 @@
-//! Streams that an engine keeps for several nodes. The exchange of a node has a copy of the end of each stream with subscribers here,
-//! from which it answers recoveries.
+//! Streams that an engine keeps for several nodes. The exchange of a node has a copy of the end of each stream with subscribers
+//! here, from which it answers recoveries.
 
 use std::sync::Arc;
 use std::time::Instant;

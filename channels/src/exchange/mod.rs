@@ -394,8 +394,8 @@ impl Exchange {
         self.take_missed(worker, self.find(channel)?)
     }
 
-    /// Puts what a worker has missed of all channels in which it lags into its inbox. There it follows the events that have arrived
-    /// before the lag, and precedes those after it.
+    /// Puts what a worker has missed of all channels in which it lags into its inbox. There it follows the events that have
+    /// arrived before the lag, and precedes those after it.
     pub fn catch_up_all(&mut self, worker: WorkerId, inboxes: &mut impl Inboxes) {
         while let Some(slot) = self.lagging.next(worker) {
             if let Some(missed) = self.take_missed(worker, slot) {

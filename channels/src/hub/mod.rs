@@ -254,8 +254,8 @@ impl Hub {
         }
     }
 
-    /// Returns the memory of a subscription, in bytes: its entries, its filter, and the name of the channel, which counts for each
-    /// subscriber as if it were the only one. 0 if there is none.
+    /// Returns the memory of a subscription, in bytes: its entries, its filter, and the name of the channel, which counts for
+    /// each subscriber as if it were the only one. 0 if there is none.
     pub(crate) fn memory(&self, connection: u32, name: &str) -> usize {
         let Some(slot) = self.find(name).filter(|slot| self.entry(connection, slot.0).is_some()) else {
             return 0;

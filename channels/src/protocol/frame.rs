@@ -37,8 +37,8 @@ impl<'a> Commands<'a> {
         Commands { rest, is_first: true, len: message.len(), at: 0 }
     }
 
-    /// Returns the number of bytes of the commands so far, with what separates them. The bytes between two positions are a message
-    /// with one command.
+    /// Returns the number of bytes of the commands so far, with what separates them. The bytes between two positions are a
+    /// message with one command.
     pub fn position(&self) -> usize {
         self.at
     }

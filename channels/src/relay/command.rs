@@ -160,8 +160,8 @@ impl Command {
 pub struct StreamState {
     /// The epoch that the stream gets if it is new, or if its continuity cannot be proven.
     pub epoch: Epoch,
-    /// The history of replication of the server. The stream gets another epoch if its last publication has another one. Empty: it is
-    /// not compared.
+    /// The history of replication of the server. The stream gets another epoch if its last publication has another one. Empty: it
+    /// is not compared.
     pub replication: Arc<str>,
 }
 

@@ -1,10 +1,10 @@
 //! Commands of a backend to the clients of all nodes, and revocations.
 //!
-//! A command is a message to all nodes. Each performs it and answers with the number of connections that were affected. The engine says
-//! how many nodes have got the message, so the node that has sent it knows which answers are missing.
+//! A command is a message to all nodes. Each performs it and answers with the number of connections that were affected. The
+//! engine says how many nodes have got the message, so the node that has sent it knows which answers are missing.
 //!
-//! Revocations must reach nodes that are not connected at the moment, too. They are in a stream, which each node reads after it has
-//! connected, after a message about another one, and from time to time.
+//! Revocations must reach nodes that are not connected at the moment, too. They are in a stream, which each node reads after it
+//! has connected, after a message about another one, and from time to time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -17,8 +17,8 @@ pub struct RelayConfig {
     pub link: LinkConfig,
     /// The service for clients while the engine cannot be reached.
     pub when_down: WhenDown,
-    /// Whether a stream gets another epoch if the server has another history of replication than at its last publication. Otherwise
-    /// publications that a failover has lost may go unnoticed.
+    /// Whether a stream gets another epoch if the server has another history of replication than at its last publication.
+    /// Otherwise publications that a failover has lost may go unnoticed.
     pub is_failover_noticed: bool,
     /// The time without a message after which the position of a channel is checked. It varies by a fifth.
     pub position_check: Duration,
@@ -40,7 +40,8 @@ pub trait Local {
     /// The inboxes of its workers.
     type Inboxes<'a>: Inboxes;
 
-    /// Calls `operate` with the exchange of a channel and with the inboxes. The host holds the lock of the exchange during the call.
+    /// Calls `operate` with the exchange of a channel and with the inboxes. The host holds the lock of the exchange during the
+    /// call.
     fn with<R>(
         &mut self,
         channel: &str,

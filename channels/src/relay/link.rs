@@ -1,8 +1,9 @@
 //! The connections of a node to Redis: when they are opened, what is sent on them, when they are given up.
 //!
 //! A [`Link`] decides; a driver has the sockets. The driver performs each [`Action`], and reports what happens by
-//! [`handle_connected`](Link::handle_connected), [`handle_reply`](Link::handle_reply), [`handle_message`](Link::handle_message) and
-//! [`handle_failed`](Link::handle_failed). Each attempt to connect has a number, so a report of an earlier attempt is ignored.
+//! [`handle_connected`](Link::handle_connected), [`handle_reply`](Link::handle_reply), [`handle_message`](Link::handle_message)
+//! and [`handle_failed`](Link::handle_failed). Each attempt to connect has a number, so a report of an earlier attempt is
+//! ignored.
 //!
 //! ```text
 //!  Closed ──pause──► Connecting ──► Opening ──────────► Open ─────────────► (all subscriptions confirmed: live)
@@ -273,8 +274,8 @@ impl Link {
         }
     }
 
-    /// Something has arrived on the connection of messages. The driver also passes the message on. Returns whether it belongs to the
-    /// current attempt.
+    /// Something has arrived on the connection of messages. The driver also passes the message on. Returns whether it belongs to
+    /// the current attempt.
     pub fn handle_message(&mut self, attempt: Attempt, now: Instant) -> bool {
         if attempt != self.attempt || matches!(self.state, State::Closed(_)) {
             return false;
@@ -534,8 +535,8 @@ impl Link {
         self.events.push_back(LinkEvent::Down(failure));
     }
 
-    /// Returns the time before the next attempt: exponential backoff with full jitter, so that the nodes of a cluster do not connect
-    /// at the same time.
+    /// Returns the time before the next attempt: exponential backoff with full jitter, so that the nodes of a cluster do not
+    /// connect at the same time.
     fn pause(&mut self, cause: Cause) -> Duration {
         if cause.needs_operator() {
             return OPERATOR_PAUSE;

@@ -1,7 +1,7 @@
 //! The encoding of publications in Redis: in entries of streams and in messages.
 //!
-//! Numbers are little-endian; texts and bytes follow their length in 32 bits. A reader refuses everything else, because other programs
-//! may write to the same server.
+//! Numbers are little-endian; texts and bytes follow their length in 32 bits. A reader refuses everything else, because other
+//! programs may write to the same server.
 
 use std::sync::Arc;
 

@@ -1,15 +1,16 @@
 //! Channels over several nodes: what a node does with its engine, Redis.
 //!
-//! Without an engine, a host executes each request of a worker on the [`Exchange`] of its channel. With one, it hands requests to a
-//! [`Relay`], which also gets the messages and replies of the engine, and executes on the exchanges what follows from them:
+//! Without an engine, a host executes each request of a worker on the [`Exchange`] of its channel. With one, it hands requests to
+//! a [`Relay`], which also gets the messages and replies of the engine, and executes on the exchanges what follows from them:
 //!
-//! * The first subscription of a channel on this node subscribes at the engine, and reads the end of the stream: the exchange has a
-//!   copy of it from then on. Further subscriptions and recoveries are answered from the copy. The engine is read again only for older
-//!   publications, once for all clients that ask for them.
-//! * A publication is one script at the engine. It arrives here as a message, like the publications of other nodes, and is answered after that.
-//! * The node knows the position of each channel, so a gap leads to one read, whose publications are delivered in order. Only if they
-//!   do not exist any more, subscribers are informed, and subscribe again. The same read follows each new connection, and from time to
-//!   time checks channels without messages.
+//! * The first subscription of a channel on this node subscribes at the engine, and reads the end of the stream: the exchange has
+//!   a copy of it from then on. Further subscriptions and recoveries are answered from the copy. The engine is read again only
+//!   for older publications, once for all clients that ask for them.
+//! * A publication is one script at the engine. It arrives here as a message, like the publications of other nodes, and is
+//!   answered after that.
+//! * The node knows the position of each channel, so a gap leads to one read, whose publications are delivered in order. Only if
+//!   they do not exist any more, subscribers are informed, and subscribe again. The same read follows each new connection, and
+//!   from time to time checks channels without messages.
 //!
 //! Like the rest of this crate, a relay has no socket and no clock. [`Link`] decides about the connections.
 //!

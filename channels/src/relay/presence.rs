@@ -1,8 +1,8 @@
 //! The presence of clients on all nodes.
 //!
-//! A node writes a client when it joins a channel, and removes it when it leaves. Nothing is refreshed for a client: all entries of a
-//! node belong to its lease, which the node renews. If a lease expires, any other node removes its entries, and announces that the
-//! clients have left. After each new connection a node has a new lease, under which it writes its clients again.
+//! A node writes a client when it joins a channel, and removes it when it leaves. Nothing is refreshed for a client: all entries
+//! of a node belong to its lease, which the node renews. If a lease expires, any other node removes its entries, and announces
+//! that the clients have left. After each new connection a node has a new lease, under which it writes its clients again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -176,7 +176,8 @@ impl Relay {
             }
         };
         if self.link.submit(command, now).is_err() {
-            // All clients of the channel are written again, which also adds this one. A client that has left stays until the lease ends.
+            // All clients of the channel are written again, which also adds this one. A client that has left stays until the
+            // lease ends.
             self.leases.unwritten.push_back(channel);
         }
     }

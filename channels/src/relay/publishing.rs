@@ -148,8 +148,8 @@ impl Relay {
         }
     }
 
-    /// Does not wait for the message of a publication any more. The connection of messages is about to be given up, or the channel
-    /// has no subscribers any more.
+    /// Does not wait for the message of a publication any more. The connection of messages is about to be given up, or the
+    /// channel has no subscribers any more.
     pub(super) fn give_up_echo(&mut self, number: u64, local: &mut impl Local) {
         self.note_delivered(number, local);
     }

@@ -2,18 +2,18 @@
 //!
 //! The keys of a channel `c` are, after the prefix of the setting:
 //!
-//! * `m:{c}`, a hash: the epoch `e`, the offset `s`, the history of replication `r` of the last publication, the version `v` and its epoch
-//!   `w`.
+//! * `m:{c}`, a hash: the epoch `e`, the offset `s`, the history of replication `r` of the last publication, the version `v` and
+//!   its epoch `w`.
 //! * `s:{c}`, a stream: the id of an entry is its offset, its field `d` the encoded publication.
 //! * `i:{c}:KEY`, a string: the result of the publication with this idempotency key.
 //! * `p:{c}`, a hash: the clients that are present, by `LEASE/CLIENT`.
 //!
-//! A lease is 16 hexadecimal digits. `leases` is a sorted set, `pk:LEASE` the set of the channels in which a lease has clients. `rv` is the
-//! stream of revocations.
+//! A lease is 16 hexadecimal digits. `leases` is a sorted set, `pk:LEASE` the set of the channels in which a lease has clients.
+//! `rv` is the stream of revocations.
 
 /// Publishes. `KEYS`: hash, stream, idempotency key (the hash if there is none). `ARGV`: name for `PUBLISH`, body, size (0: no
-/// history), time of the stream, time of the hash, time of the idempotency key (0: none), new epoch, history of replication, version
-/// (0: none), its epoch. All times are in milliseconds.
+/// history), time of the stream, time of the hash, time of the idempotency key (0: none), new epoch, history of replication,
+/// version (0: none), its epoch. All times are in milliseconds.
 ///
 /// Returns the outcome (0 published, 1 duplicate, 2 outdated), the epoch and the offset; both are empty without a position.
 pub const PUBLISH: &str = r"
@@ -52,8 +52,8 @@ if key_ttl > 0 then redis.call('SET', KEYS[3], e .. ':' .. s, 'PX', key_ttl) end
 return {'0', e, s}
 ";
 
-/// Reads. `KEYS`: hash, stream. `ARGV`: new epoch, history of replication, time of the hash, first id, last id, most entries (empty:
-/// any number), 1 to read backwards.
+/// Reads. `KEYS`: hash, stream. `ARGV`: new epoch, history of replication, time of the hash, first id, last id, most entries
+/// (empty: any number), 1 to read backwards.
 ///
 /// Returns the epoch, the offset and the entries.
 pub const READ: &str = r"
@@ -91,8 +91,8 @@ local added = redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(A
 return {added, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 10)}
 ";
 
-/// Removes the entries of a lease in some channels. `KEYS`: the sorted set of leases, the set of the lease's channels. `ARGV`: lease, 1
-/// to do it only if the lease has expired and to announce that the clients have left, prefix.
+/// Removes the entries of a lease in some channels. `KEYS`: the sorted set of leases, the set of the lease's channels. `ARGV`:
+/// lease, 1 to do it only if the lease has expired and to announce that the clients have left, prefix.
 ///
 /// Returns 1 if nothing is left.
 pub const REAP: &str = r"
@@ -119,8 +119,8 @@ redis.call('ZREM', KEYS[1], ARGV[1])
 return 1
 ";
 
-/// Writes clients. `KEYS`: the hash of the channel's clients, the set of the lease's channels. `ARGV`: channel, name for `PUBLISH`,
-/// message (empty: none), then fields and values.
+/// Writes clients. `KEYS`: the hash of the channel's clients, the set of the lease's channels. `ARGV`: channel, name for
+/// `PUBLISH`, message (empty: none), then fields and values.
 pub const ADD_PRESENCE: &str = r"
 for index = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[index], ARGV[index + 1]) end
 redis.call('SADD', KEYS[2], ARGV[1])
@@ -128,8 +128,8 @@ if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
 return 1
 ";
 
-/// Removes a client. `KEYS`: as for [`ADD_PRESENCE`]. `ARGV`: channel, name for `PUBLISH`, message, field, 1 if the lease has no other
-/// client in the channel.
+/// Removes a client. `KEYS`: as for [`ADD_PRESENCE`]. `ARGV`: channel, name for `PUBLISH`, message, field, 1 if the lease has no
+/// other client in the channel.
 pub const REMOVE_PRESENCE: &str = r"
 if redis.call('HDEL', KEYS[1], ARGV[4]) == 1 then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
 if ARGV[5] == '1' then redis.call('SREM', KEYS[2], ARGV[1]) end

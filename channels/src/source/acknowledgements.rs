@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 /// The deliveries of a connection that are not acknowledged yet.
 ///
 /// Each delivery is [received](Acknowledgements::receive), and later [completed](Acknowledgements::complete) or
-/// [rejected](Acknowledgements::reject), in any order: an engine may confirm a publication after later ones. One acknowledgement is
-/// for all deliveries up to a tag, so it waits for the oldest one, and for `MOST` deliveries or `LONGEST`, so that a message
+/// [rejected](Acknowledgements::reject), in any order: an engine may confirm a publication after later ones. One acknowledgement
+/// is for all deliveries up to a tag, so it waits for the oldest one, and for `MOST` deliveries or `LONGEST`, so that a message
 /// does not cost a frame.
 #[derive(Debug, Default)]
 pub struct Acknowledgements {

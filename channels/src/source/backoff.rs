@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Returns the pause after this number of consecutive failures: a random part of 100 ms, doubled each time, up to 10 s. `random` has
-/// random bits. All nodes lose a broker at the same time, and should not return together.
+/// Returns the pause after this number of consecutive failures: a random part of 100 ms, doubled each time, up to 10 s. `random`
+/// has random bits. All nodes lose a broker at the same time, and should not return together.
 pub fn pause_after(failures: u32, random: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(7);
     let most = (FIRST * (1 << doublings)).min(LONGEST);

@@ -1,4 +1,5 @@
-//! A client in a worker, with virtual time: its tokens (the replies of all faults, and the ends of what has expired), and its memory.
+//! A client in a worker, with virtual time: its tokens (the replies of all faults, and the ends of what has expired), and its
+//! memory.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 

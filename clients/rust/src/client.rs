@@ -67,8 +67,8 @@ impl Config {
         self
     }
 
-    /// Sets the source of tokens. It is called before the first attempt if there is no token, and when a token expires: with `None`
-    /// for the connection, or with a channel whose [`SubscribeOptions::has_token_source`] is set.
+    /// Sets the source of tokens. It is called before the first attempt if there is no token, and when a token expires: with
+    /// `None` for the connection, or with a channel whose [`SubscribeOptions::has_token_source`] is set.
     #[must_use]
     pub fn token_source<F>(mut self, source: impl Fn(Option<String>) -> F + Send + Sync + 'static) -> Config
     where
@@ -143,8 +143,8 @@ enum Order {
 }
 
 impl Client {
-    /// Subscribes to a channel, and again after each loss of the connection. [`Event::Subscribed`] or [`Event::Unsubscribed`] follows.
-    /// Does nothing if there is such a subscription.
+    /// Subscribes to a channel, and again after each loss of the connection. [`Event::Subscribed`] or [`Event::Unsubscribed`]
+    /// follows. Does nothing if there is such a subscription.
     ///
     /// # Errors
     /// The client has ended.
@@ -167,8 +167,8 @@ impl Client {
     /// Publishes a message, and waits for the answer of the server.
     ///
     /// # Errors
-    /// See [`RequestError`]. After [`Timeout`](RequestError::Timeout) and [`ConnectionLost`](RequestError::ConnectionLost) the message may
-    /// be published.
+    /// See [`RequestError`]. After [`Timeout`](RequestError::Timeout) and [`ConnectionLost`](RequestError::ConnectionLost) the
+    /// message may be published.
     pub async fn publish(
         &self,
         channel: impl Into<String>,
@@ -199,8 +199,8 @@ impl Client {
         if let Answer::PresenceStats(stats) = answer { Ok(stats) } else { Err(RequestError::BadReply) }
     }
 
-    /// Returns at most `limit` publications after a position, or the oldest ones that the server keeps. A negative limit: as many as the
-    /// server allows.
+    /// Returns at most `limit` publications after a position, or the oldest ones that the server keeps. A negative limit: as many
+    /// as the server allows.
     ///
     /// # Errors
     /// See [`RequestError`].

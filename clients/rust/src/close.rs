@@ -2,9 +2,9 @@
 
 /// Returns whether a client should reconnect after a Close with this code.
 ///
-/// Codes from 3500 to 3999 and from 4500 to 4999 end a connection permanently, as does 1009: the same message would be too long again.
-/// In plain mode, so do the codes by which Postern refuses a user: 4403 (forbidden), 4409 (replaced by a newer connection) and 4430
-/// (too many connections); pass `is_plain` for them.
+/// Codes from 3500 to 3999 and from 4500 to 4999 end a connection permanently, as does 1009: the same message would be too long
+/// again. In plain mode, so do the codes by which Postern refuses a user: 4403 (forbidden), 4409 (replaced by a newer connection)
+/// and 4430 (too many connections); pass `is_plain` for them.
 pub fn may_reconnect(code: u16, is_plain: bool) -> bool {
     match code {
         1009 | 3500..=3999 | 4500..=4999 => false,

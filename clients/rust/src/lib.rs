@@ -22,8 +22,8 @@
 //! # }
 //! ```
 //!
-//! The client connects again after each loss of the connection, with [exponential backoff and full jitter](Backoff), subscribes again,
-//! and recovers the publications that it has missed; [`Recovery`] states whether all are there. It refreshes tokens by a
+//! The client connects again after each loss of the connection, with [exponential backoff and full jitter](Backoff), subscribes
+//! again, and recovers the publications that it has missed; [`Recovery`] states whether all are there. It refreshes tokens by a
 //! [source of tokens](Config::token_source).
 //!
 //! [`Machine`] is the same client without sockets and clocks, for other runtimes and for tests.

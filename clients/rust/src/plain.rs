@@ -1,7 +1,7 @@
 //! Plain messages: a client of `echo`, or of any other service without channels, that connects again.
 //!
-//! Without a protocol above WebSocket, nothing acknowledges a message: one that was sent shortly before the connection was lost may be
-//! lost with it.
+//! Without a protocol above WebSocket, nothing acknowledges a message: one that was sent shortly before the connection was lost
+//! may be lost with it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -161,7 +161,8 @@ enum End {
 }
 
 impl Driver {
-    /// Connects, and runs until the last [`Client`] is dropped, or the server ends the connection permanently. Spawn it on an executor.
+    /// Connects, and runs until the last [`Client`] is dropped, or the server ends the connection permanently. Spawn it on an
+    /// executor.
     pub async fn run(mut self) {
         let mut failed = 0;
         loop {

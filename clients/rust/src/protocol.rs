@@ -1,4 +1,5 @@
-//! The client protocol in JSON: commands, replies and the values in them. Several commands or replies are the lines of one message.
+//! The client protocol in JSON: commands, replies and the values in them. Several commands or replies are the lines of one
+//! message.
 
 use std::collections::BTreeMap;
 use std::ops::Not;

@@ -18,8 +18,8 @@ pub struct HandshakeConfig {
     /// The paths at which WebSockets are served, compared byte by byte, without the query. A path that ends in `/*` matches
     /// every path that begins with the text before the asterisk. Default `/ws`.
     pub paths: Vec<String>,
-    /// The indices of those paths whose clients identify themselves by their first message. The identity headers are not read there,
-    /// because the gateway passes such requests on without asking for an identity. Default: none.
+    /// The indices of those paths whose clients identify themselves by their first message. The identity headers are not read
+    /// there, because the gateway passes such requests on without asking for an identity. Default: none.
     pub first_message_paths: Vec<usize>,
     /// Whether the token in a request is found, to check it again later. Default false.
     pub keeps_tokens: bool,

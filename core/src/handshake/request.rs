@@ -99,8 +99,8 @@ impl<'h> UpgradeRequest<'h> {
         self.query
     }
 
-    /// Returns the value of [`IdentityHeaders::channels`](super::IdentityHeaders::channels), if it is there and is UTF-8. It is as
-    /// trustworthy as the identity, so it may be used after [`identify`](UpgradeRequest::identify) only.
+    /// Returns the value of [`IdentityHeaders::channels`](super::IdentityHeaders::channels), if it is there and is UTF-8. It is
+    /// as trustworthy as the identity, so it may be used after [`identify`](UpgradeRequest::identify) only.
     pub fn channels(&self) -> Option<&'h str> {
         self.identity.channels()
     }

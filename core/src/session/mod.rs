@@ -519,8 +519,8 @@ impl<R: Role> Session<R> {
         self.deadline = Some(turn.now + LINGER);
     }
 
-    /// Fails the connection with this code and at most 123 bytes of this reason, unless a Close was sent before. The peer is slow or does not respond, so it has
-    /// half the time of [`LINGER`] to close its side.
+    /// Fails the connection with this code and at most 123 bytes of this reason, unless a Close was sent before. The peer is slow
+    /// or does not respond, so it has half the time of [`LINGER`] to close its side.
     #[cold]
     pub(crate) fn fail_with(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) {
         self.incoming = None;

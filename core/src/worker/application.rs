@@ -43,8 +43,8 @@ pub trait Application: Debug + Sized {
     type Effect: Debug;
 
     /// Returns the token in the first message of a client that has no identity yet: see
-    /// [`HandshakeConfig::first_message_paths`](crate::handshake::HandshakeConfig::first_message_paths). `None` refuses the client.
-    /// If the token holds, [`opened`](Application::opened) follows, and for a client without a [short
+    /// [`HandshakeConfig::first_message_paths`](crate::handshake::HandshakeConfig::first_message_paths). `None` refuses the
+    /// client. If the token holds, [`opened`](Application::opened) follows, and for a client without a [short
     /// path](Application::has_short_path) [`message`](Application::message) with this message.
     fn token_of(&self, message: &FirstMessage<'_>) -> Option<BearerToken> {
         in_band::token(message.payload).and_then(Result::ok).filter(|_| message.kind == DataKind::Text)
@@ -118,17 +118,17 @@ pub trait Application: Debug + Sized {
         None
     }
 
-    /// Returns whether [`client_memory`](Application::client_memory) may return anything but 0 for this client. The worker calls it
-    /// after each short message, and computes the memory if it returns `true`.
+    /// Returns whether [`client_memory`](Application::client_memory) may return anything but 0 for this client. The worker calls
+    /// it after each short message, and computes the memory if it returns `true`.
     #[inline(always)]
     fn has_client_memory(client: &Self::Client) -> bool {
         let _ = client;
         false
     }
 
-    /// Returns the memory that a client can make its state occupy, in bytes, without the size of the value itself. It counts towards
-    /// [`max_memory`](super::WorkerConfig::max_memory) until the connection begins to close, and a client with much of it may be
-    /// evicted.
+    /// Returns the memory that a client can make its state occupy, in bytes, without the size of the value itself. It counts
+    /// towards [`max_memory`](super::WorkerConfig::max_memory) until the connection begins to close, and a client with much of it
+    /// may be evicted.
     ///
     /// The worker calls it after each turn of the connection, and after each use of [`Fanout::client`], so it must be fast. An
     /// application that overrides it overrides [`has_client_memory`](Application::has_client_memory) too.

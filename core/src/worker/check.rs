@@ -17,8 +17,8 @@ use crate::session::SessionConfig;
 /// The messages of clients of [`Echo`](super::Echo) that contain tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct InBandConfig {
-    /// Whether a text message `{"type":"refresh","token":…}` refreshes the token of its connection. Default false: it is a message
-    /// like any other.
+    /// Whether a text message `{"type":"refresh","token":…}` refreshes the token of its connection. Default false: it is a
+    /// message like any other.
     pub refresh: bool,
 }
 

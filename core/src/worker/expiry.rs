@@ -54,8 +54,8 @@ impl Expiries {
         }
     }
 
-    /// Returns the time after which another connection may be ended; zero if it may be ended at `now`. Each further slice is later,
-    /// so a connection is put off once, however many end together.
+    /// Returns the time after which another connection may be ended; zero if it may be ended at `now`. Each further slice is
+    /// later, so a connection is put off once, however many end together.
     fn pause(&mut self, now: CompactInstant) -> Duration {
         let count = match self.slice {
             Some((at, count)) if at == now => count,

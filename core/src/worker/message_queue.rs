@@ -5,8 +5,8 @@ use std::mem;
 
 /// Messages in the order in which they were sent.
 ///
-/// Messages that must not be lost, such as a new connection or a shutdown, are added without a limit. A request that finds the queue
-/// full is counted and returned to its sender, which reports that to the operator.
+/// Messages that must not be lost, such as a new connection or a shutdown, are added without a limit. A request that finds the
+/// queue full is counted and returned to its sender, which reports that to the operator.
 #[derive(Debug)]
 pub struct MessageQueue<T> {
     messages: Vec<T>,

@@ -26,8 +26,8 @@ pub trait Socket {
     /// to a large message, whose bytes are thus not copied. Returns the number of bytes; zero is the end of the peer's
     /// side.
     ///
-    /// This implementation fills the spare capacity with zeros and calls [`receive`](Socket::receive). A socket that can receive into
-    /// uninitialised memory replaces it.
+    /// This implementation fills the spare capacity with zeros and calls [`receive`](Socket::receive). A socket that can receive
+    /// into uninitialised memory replaces it.
     ///
     /// # Errors
     /// The error of the system call.
@@ -152,8 +152,8 @@ impl<A: Application> Worker<A> {
         room.map(|room| room.min(most))
     }
 
-    /// Handles received bytes, and sends all output, large payloads without a copy. `in_place` is the number of bytes before them that were received into the
-    /// buffer of a message.
+    /// Handles received bytes, and sends all output, large payloads without a copy. `in_place` is the number of bytes before them
+    /// that were received into the buffer of a message.
     #[cold]
     #[inline(never)]
     fn handle_received(

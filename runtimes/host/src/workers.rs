@@ -46,7 +46,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Returns whether the request may close connections or send to them. It must not overtake publications that were made before.
+    /// Returns whether the request may close connections or send to them. It must not overtake publications that were made
+    /// before.
     pub fn may_close(&self) -> bool {
         self.command.may_close()
     }

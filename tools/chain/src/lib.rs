@@ -3,8 +3,8 @@
 //! The first half, `tools/cargo-chain`, builds the programs. The tests start the same gateways with the same
 //! configurations, so they use this library, too.
 //!
-//! In reading order: [`failure`] is the error type, [`workspace`] has the paths of the checkout, [`provision`]
-//! downloads programs written by others, [`gateway`] configures the gateways, [`rabbitmq`] the message broker, [`args`] is the command line, and
+//! In reading order: [`failure`] is the error type, [`workspace`] has the paths of the checkout, [`provision`] downloads programs
+//! written by others, [`gateway`] configures the gateways, [`rabbitmq`] the message broker, [`args`] is the command line, and
 //! [`run()`] starts and ends the processes.
 
 pub mod failure;

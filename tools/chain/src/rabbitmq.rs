@@ -69,8 +69,8 @@ impl RabbitMq {
         self.addresses
     }
 
-    /// Returns the command that starts the port mapper, which must listen before the server starts. Otherwise the server would start
-    /// one that outlives it.
+    /// Returns the command that starts the port mapper, which must listen before the server starts. Otherwise the server would
+    /// start one that outlives it.
     ///
     /// # Errors
     /// The packages do not contain it.

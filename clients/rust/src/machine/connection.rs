@@ -292,7 +292,8 @@ impl Machine {
     }
 }
 
-/// Returns when a token is refreshed: when it expires, as the SDKs of other languages do. The server accepts it for some time more.
+/// Returns when a token is refreshed: when it expires, as the SDKs of other languages do. The server accepts it for some time
+/// more.
 pub(super) fn refresh_at(expiry: Expiry, now: Instant) -> Option<Instant> {
     expiry.expires.then(|| now + Duration::from_secs(u64::from(expiry.ttl)))
 }

@@ -65,8 +65,8 @@ impl Subscription {
 }
 
 impl Machine {
-    /// Subscribes to a channel, now or when the client is connected, and again after each loss of the connection. Returns false if the
-    /// client has such a subscription already.
+    /// Subscribes to a channel, now or when the client is connected, and again after each loss of the connection. Returns false
+    /// if the client has such a subscription already.
     pub fn subscribe(&mut self, channel: &str, options: SubscribeOptions, now: Instant) -> bool {
         if self.subscriptions.contains_key(channel) {
             return false;

@@ -97,8 +97,8 @@ impl Identity {
         self.with_lines(self.request_id(), lines)
     }
 
-    /// Returns this identity with the id of the request, the client, the origin and the subprotocol. Those that are too long are left
-    /// out.
+    /// Returns this identity with the id of the request, the client, the origin and the subprotocol. Those that are too long are
+    /// left out.
     pub(crate) fn with_texts(
         &self,
         request_id: Option<&str>,

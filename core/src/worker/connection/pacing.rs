@@ -29,8 +29,8 @@ use crate::worker::check::{CheckPurpose, CheckRequest, CheckTicket};
 use crate::worker::config::WorkerConfig;
 use crate::worker::refresh::PeerRequest;
 
-/// The rates of a peer, and what else its messages wait for. Each connection has one if rates are set, if its messages may contain
-/// tokens, or if its token is checked again.
+/// The rates of a peer, and what else its messages wait for. Each connection has one if rates are set, if its messages may
+/// contain tokens, or if its token is checked again.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
     /// Whether rates are set.
@@ -140,8 +140,8 @@ impl<A: Application> Connection<A> {
         self.pace.as_ref()?.excess.as_deref()
     }
 
-    /// Returns the start and the end of a pause of reading, for a rate or for the check of a token. It does not pause after a Close, because further
-    /// messages are discarded.
+    /// Returns the start and the end of a pause of reading, for a rate or for the check of a token. It does not pause after a
+    /// Close, because further messages are discarded.
     pub(super) fn pause(&self) -> Option<(Instant, Instant)> {
         let pace = self.pace.as_deref()?;
         let check = pace.watch.as_ref().and_then(|watch| watch.check());

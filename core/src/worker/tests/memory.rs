@@ -244,8 +244,8 @@ fn a_client_with_much_state_is_evicted_once_and_no_other_for_it() {
     assert!(!runtime.worker.is_short_of_memory());
 }
 
-/// Idle clients have some state each, and were admitted earlier. Their average is small, and they could be evicted in place of a few
-/// large ones.
+/// Idle clients have some state each, and were admitted earlier. Their average is small, and they could be evicted in place of a
+/// few large ones.
 #[test]
 fn many_clients_with_little_state_are_not_evicted_for_one_with_much() {
     let (mut runtime, _) = keeping(100_000);

@@ -316,8 +316,8 @@ impl Node {
         }
     }
 
-    /// Takes at most `most` events of a worker. What it has missed because its inbox was full arrives there after the others, with a
-    /// wake. Returns whether events are left, for which there is none.
+    /// Takes at most `most` events of a worker. What it has missed because its inbox was full arrives there after the others,
+    /// with a wake. Returns whether events are left, for which there is none.
     pub(super) fn take_events(&self, worker: WorkerId, events: &mut Vec<ChannelEvent>, most: usize) -> bool {
         let Some(slot) = self.workers.get(worker.index()) else { return false };
         let taken = lock(&slot.inbox).as_mut().map_or(Taken::All, |inbox| inbox.take(events, most));
@@ -367,8 +367,8 @@ impl Node {
     }
 }
 
-/// Access to the channels of a node for several operations. Their events wake a worker once for up to [`OPERATIONS`] of them: a worker
-/// that was woken for each would often send each publication by itself, which takes several times as much processor time.
+/// Access to the channels of a node for several operations. Their events wake a worker once for up to [`OPERATIONS`] of them: a
+/// worker that was woken for each would often send each publication by itself, which takes several times as much processor time.
 #[derive(Debug)]
 pub(crate) struct Batch<'n> {
     node: &'n Node,

@@ -55,14 +55,14 @@ impl NodeWorker {
         }
     }
 
-    /// Checks a token for a connection of the worker. The verdict may be among the events afterwards, without a wake, or arrive later,
-    /// with one.
+    /// Checks a token for a connection of the worker. The verdict may be among the events afterwards, without a wake, or arrive
+    /// later, with one.
     pub fn check_token(&mut self, request: CheckRequest) {
         self.node.check_token_of_connection(self.worker, &request);
     }
 
-    /// Performs tasks, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The next ones
-    /// follow after the runtime has written all messages, in slices between which it reads.
+    /// Performs tasks, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The next
+    /// ones follow after the runtime has written all messages, in slices between which it reads.
     pub fn read(&mut self, worker: &mut Worker, now: Instant, recorder: &mut LogAndCounters) {
         for task in self.node.take_tasks(self.worker) {
             match task {
@@ -149,7 +149,8 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The most events that are taken at once, for which a channel may have many subscribers.
 const FEW: usize = 16;
 
-/// The cost of an event in addition to the cost of its subscribers: an encoded message takes as long as this many references to it.
+/// The cost of an event in addition to the cost of its subscribers: an encoded message takes as long as this many references to
+/// it.
 const EVENT_COST: u64 = 32;
 
 /// The most cost of events whose messages are not written. A subscriber costs 1, which takes about 20 ns.

@@ -1,7 +1,7 @@
 //! The recent answers of the service, and the checks that wait for an answer.
 //!
-//! The key is a hash of the token with random keys, so the cache contains no token, and a client cannot choose two tokens with the
-//! same key.
+//! The key is a hash of the token with random keys, so the cache contains no token, and a client cannot choose two tokens with
+//! the same key.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};

@@ -1,7 +1,7 @@
 //! Redis as the engine of channels over several nodes.
 //!
-//! One thread has the `Relay` of the process, and the connections to Redis. Workers and the control port hand requests to it, and do
-//! not wait.
+//! One thread has the `Relay` of the process, and the connections to Redis. Workers and the control port hand requests to it, and
+//! do not wait.
 //!
 //! * `queue`: the inputs of the thread.
 //! * `driver`: the thread.

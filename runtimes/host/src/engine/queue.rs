@@ -77,8 +77,8 @@ impl Queue {
         self.push(self.lock(), input);
     }
 
-    /// Adds a message that has arrived. If too many bytes wait, it is lost, and its connection fails: the node then reads what it has
-    /// missed.
+    /// Adds a message that has arrived. If too many bytes wait, it is lost, and its connection fails: the node then reads what it
+    /// has missed.
     pub(super) fn add_message(&self, attempt: Attempt, topic: String, message: Vec<u8>) {
         let mut state = self.lock();
         if state.lost == Some(attempt) {

@@ -1,4 +1,5 @@
-//! Events for a backend: connections that are opened and closed, channels that get their first subscription or lose their last one.
+//! Events for a backend: connections that are opened and closed, channels that get their first subscription or lose their last
+//! one.
 //!
 //! * `event`: an event in the format of CloudEvents 1.0.
 //! * `queue`: the events that wait to be sent, in their order.
@@ -8,8 +9,8 @@
 //! * `decisions`: the threads that ask the backend about commands of clients.
 //! * `question`, `answer`: the bodies of these requests and of their answers.
 //!
-//! Workers put events into the queue and never wait. If the queue is full, events are dropped and counted, and the backend finds a
-//! gap in their numbers. The queue and the thread exist only with `POSTERN_HOOK_URL`.
+//! Workers put events into the queue and never wait. If the queue is full, events are dropped and counted, and the backend finds
+//! a gap in their numbers. The queue and the thread exist only with `POSTERN_HOOK_URL`.
 
 mod answer;
 mod decisions;
@@ -150,8 +151,8 @@ impl Hooks {
         }
     }
 
-    /// Waits until all events are sent, but not longer than until `deadline`. Calls `is_urgent` every 50 ms, and ends when it returns true.
-    /// No event is added after that. Returns the number of events that are lost.
+    /// Waits until all events are sent, but not longer than until `deadline`. Calls `is_urgent` every 50 ms, and ends when it
+    /// returns true. No event is added after that. Returns the number of events that are lost.
     pub(crate) fn finish(&self, deadline: Instant, is_urgent: impl FnMut() -> bool) -> usize {
         self.0.as_ref().map_or(0, |shared| shared.queue.finish(deadline, is_urgent))
     }

@@ -43,7 +43,8 @@ impl Sender {
         Sender { url: url.clone(), client, secrets, shared, failures: 0, reported: (0, None), log }
     }
 
-    /// Starts the thread, which ends after [`Queue::finish`](super::queue::Queue::finish). A process does not need to wait for it.
+    /// Starts the thread, which ends after [`Queue::finish`](super::queue::Queue::finish). A process does not need to wait for
+    /// it.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -153,8 +154,8 @@ impl Sender {
     }
 }
 
-/// Returns how long to wait after this number of consecutive failures: half to all of 1 s, doubled each time, up to a minute. `random`
-/// has random bits.
+/// Returns how long to wait after this number of consecutive failures: half to all of 1 s, doubled each time, up to a minute.
+/// `random` has random bits.
 pub(super) fn pause_after(failures: u32, random: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(6);
     let most = Duration::from_secs(1 << doublings).min(MAX_PAUSE);

@@ -68,7 +68,8 @@ impl SigningKey {
     }
 }
 
-/// Returns the value of `webhook-signature`: a signature with each key, separated by spaces. `timestamp` is in seconds since 1970.
+/// Returns the value of `webhook-signature`: a signature with each key, separated by spaces. `timestamp` is in seconds since
+/// 1970.
 fn signatures(keys: &[SigningKey], id: &str, timestamp: u64, body: &[u8]) -> String {
     keys.iter().map(|key| key.sign(id, timestamp, body)).collect::<Vec<_>>().join(" ")
 }

@@ -175,6 +175,6 @@ impl Shared {
     }
 }
 
-/// The time after which an idle thread ends. Longer than the pauses between requests of a service that is in use; a thread is started
-/// in some ten microseconds.
+/// The time after which an idle thread ends. Longer than the pauses between requests of a service that is in use; a thread is
+/// started in some ten microseconds.
 const IDLE: Duration = Duration::from_secs(10);

@@ -80,8 +80,8 @@ pub enum Outcome {
 /// Reads the settings of this process from flags, the environment, `.env` in the working directory, and defaults, in this
 /// order of precedence. Raises the limit of open files, and resolves what depends on the host.
 ///
-/// Ends the process with 0 after `--help`, `--version`, `--print-config` and `check-config`, with 0 or 1 after `healthcheck`, and with 2
-/// and a line on standard error for each setting that cannot be used.
+/// Ends the process with 0 after `--help`, `--version`, `--print-config` and `check-config`, with 0 or 1 after `healthcheck`, and
+/// with 2 and a line on standard error for each setting that cannot be used.
 pub fn load_or_exit(program: &Program) -> Plan {
     let plan = |loaded: &LoadedSettings| Plan::resolve(program, loaded, &Host::detect());
     let (text, code) = match load(program, std::env::args_os().skip(1), std::env::vars_os(), read_dotenv) {

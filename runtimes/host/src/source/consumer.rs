@@ -199,8 +199,8 @@ impl Consumer {
         if let Some(tag) = acknowledgements.flush() {
             acknowledge(&channel, tag).await?;
         }
-        // The broker passes acknowledgements on to a quorum queue in the background, and forgets those that it has not passed on when
-        // the channel ends.
+        // The broker passes acknowledgements on to a quorum queue in the background, and forgets those that it has not passed on
+        // when the channel ends.
         after(ACKNOWLEDGE_TIME).await;
         // The end of the channel follows the acknowledgements. The end of the connection would not wait for them.
         channel.close(200, "the process ends".into()).await.map_err(lost)?;

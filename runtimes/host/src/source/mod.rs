@@ -6,8 +6,8 @@
 //! * `executor`: runs the tasks of the client library on the thread of the source.
 //! * `consumer`: the thread. It connects, publishes what it receives, and acknowledges it.
 //!
-//! The thread exists only with `POSTERN_AMQP_URL`. Which publications follow from a delivery, and what can be acknowledged, is decided
-//! in [`postern_channels::source`].
+//! The thread exists only with `POSTERN_AMQP_URL`. Which publications follow from a delivery, and what can be acknowledged, is
+//! decided in [`postern_channels::source`].
 
 mod consumer;
 mod delivery;
@@ -86,8 +86,8 @@ impl Source {
         }))
     }
 
-    /// Starts the thread that receives messages and publishes them to the channels of `node`. `instance` is the number of the process
-    /// in names.
+    /// Starts the thread that receives messages and publishes them to the channels of `node`. `instance` is the number of the
+    /// process in names.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -104,8 +104,9 @@ impl Source {
         self.0.as_ref().map(|shared| shared.counts.read())
     }
 
-    /// Stops receiving, and waits until received messages are published and acknowledged and the connection is closed, but not longer
-    /// than until `deadline`. Calls `is_urgent` every 10 ms, and ends when it returns true. The broker keeps the other messages.
+    /// Stops receiving, and waits until received messages are published and acknowledged and the connection is closed, but not
+    /// longer than until `deadline`. Calls `is_urgent` every 10 ms, and ends when it returns true. The broker keeps the other
+    /// messages.
     pub(crate) fn finish(&self, deadline: Instant, mut is_urgent: impl FnMut() -> bool) {
         let Some(shared) = &self.0 else { return };
         shared.stop.0.close();

@@ -9,8 +9,8 @@ use lapin::{Channel, Consumer, ErrorKind, ExchangeKind};
 
 use super::settings::{Mode, SourceSettings};
 
-/// Declares everything that the settings name, and begins to consume. `node` distinguishes the queue of this process from the queues
-/// of others; it is part of the name with [`Mode::Each`].
+/// Declares everything that the settings name, and begins to consume. `node` distinguishes the queue of this process from the
+/// queues of others; it is part of the name with [`Mode::Each`].
 ///
 /// # Errors
 /// The broker has refused a declaration, or the connection is lost.
