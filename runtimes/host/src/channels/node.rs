@@ -62,7 +62,7 @@ struct WorkerSlot {
     inbox: Mutex<Option<Inbox>>,
     /// Makes the worker take its events.
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// What it has yet to do beside its events.
+    /// Tasks that it has yet to perform, in addition to its events.
     tasks: Mutex<Vec<Task>>,
     /// Whether there are tasks.
     has_tasks: AtomicBool,
