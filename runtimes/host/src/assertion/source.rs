@@ -144,9 +144,10 @@ fn fetch_url(client: &Client, url: &HttpUrl) -> Result<Fetched, String> {
     let request = Request::get(url.uri()).body(Vec::new()).map_err(|error| error.to_string())?;
     let answer = client.send(request, None).map_err(|error| match error {
         RequestError::TooLarge(_) => format!("the answer has {TOO_LARGE}"),
-        error @ (RequestError::Timeout(_) | RequestError::Other(_) | RequestError::Stopped) => {
-            error.to_string()
-        }
+        error @ (RequestError::Timeout(_)
+        | RequestError::Other(_)
+        | RequestError::NotSent
+        | RequestError::Stopped) => error.to_string(),
     })?;
     match answer.status {
         200 => {}

@@ -178,7 +178,9 @@ impl Shared {
             Ok(Answer { status, .. }) => {
                 Err((Outcome::Failed, format!("the answer has the status {status}; only 200 has a decision")))
             }
-            Err(error @ RequestError::Timeout(_)) => Err((Outcome::Timeout, error.to_string())),
+            Err(error @ (RequestError::Timeout(_) | RequestError::NotSent)) => {
+                Err((Outcome::Timeout, error.to_string()))
+            }
             Err(error) => Err((Outcome::Failed, error.to_string())),
         };
         match decoded {

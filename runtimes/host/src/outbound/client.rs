@@ -52,6 +52,8 @@ pub(crate) enum RequestError {
     TooLarge(u64),
     /// Another error, described for the log, without secrets of the URL.
     Other(String),
+    /// The request waited too long for the ones before it, and was not sent.
+    NotSent,
     /// The process ends.
     Stopped,
 }
@@ -134,6 +136,7 @@ impl fmt::Display for RequestError {
             RequestError::Timeout(limit) => write!(f, "no complete answer within {} s", limit.as_secs_f64()),
             RequestError::TooLarge(limit) => write!(f, "the answer has more than {} KiB", limit / 1024),
             RequestError::Other(text) => f.write_str(text),
+            RequestError::NotSent => f.write_str("not sent, because earlier requests took too long"),
             RequestError::Stopped => f.write_str("the process ends"),
         }
     }

@@ -20,7 +20,7 @@ pub(crate) struct PoolConfig {
     pub(crate) max_threads: usize,
     /// The maximum number of requests that are queued.
     pub(crate) max_queued: usize,
-    /// The maximum time from [`Pool::submit`] to the answer.
+    /// The maximum time from [`Pool::submit`] to the answer. A request that has waited for most of it is not sent.
     pub(crate) timeout: Duration,
 }
 
@@ -155,7 +155,11 @@ impl Shared {
     fn run(&self) {
         while let Some(Job { request, deadline, complete }) = self.next() {
             let remaining = deadline.saturating_duration_since(Instant::now());
-            complete(self.client.send(request, Some(remaining)));
+            complete(if remaining < self.config.timeout / LEAST_SHARE {
+                Err(RequestError::NotSent)
+            } else {
+                self.client.send(request, Some(remaining))
+            });
         }
     }
 
@@ -178,3 +182,7 @@ impl Shared {
 /// The time after which an idle thread ends. Longer than the pauses between requests of a service that is in use; a thread is
 /// started in some ten microseconds.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// A request is sent if this part of its time-out remains: a fifth. A service that is slow would have to work on requests
+/// that are given up a moment later, and on the next ones at the same time.
+const LEAST_SHARE: u32 = 5;
