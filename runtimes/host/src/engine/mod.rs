@@ -43,6 +43,11 @@ struct Shared {
 /// # Errors
 /// The end of a sentence that begins with the setting. It does not quote the URL.
 pub(crate) fn check_url(text: &str) -> Result<(), &'static str> {
+    if text.starts_with("rediss:") || text.starts_with("redis+sentinel:") {
+        return Err(
+            "TLS and Sentinel are not supported; write the address of the master, for example redis://redis.example:6379",
+        );
+    }
     let is_known = ["redis://", "unix:", "redis+unix:"].iter().any(|scheme| text.starts_with(scheme));
     if !is_known || text.into_connection_info().is_err() {
         return Err("not an address of Redis; write for example redis://redis.example:6379");
@@ -97,5 +102,27 @@ impl Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Engine").field(&self.stats()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_redis() {
+        for text in ["redis://127.0.0.1:6379", "redis://user:hunter2@redis/3", "unix:/run/redis.sock"] {
+            assert_eq!(check_url(text), Ok(()), "{text}");
+        }
+        for (text, expected) in [
+            ("127.0.0.1:6379", "not an address"),
+            ("http://127.0.0.1", "not an address"),
+            ("redis://host:port", "not an address"),
+            ("rediss://user:hunter2@redis", "TLS and Sentinel are not supported"),
+            ("redis+sentinel://redis", "TLS and Sentinel are not supported"),
+        ] {
+            let error = check_url(text).unwrap_err();
+            assert!(error.starts_with(expected) && !error.contains("hunter2"), "{text}: {error}");
+        }
     }
 }
