@@ -477,7 +477,7 @@ fn messages_for_each_instance(view: &View<'_>) -> Vec<String> {
     let is_due = view.settings.engine.is_redis && view.settings.source.is_some() && is_each;
     sentence(is_due, || {
         format!(
-            "{} publishes each message once for every instance, because all instances have the same channels with {}; write \
+            "{} publishes each message without a message_id once for every instance, because all instances have the same channels with {}; write \
              {AMQP_MODE}=shared",
             view.show(AMQP_MODE),
             view.show(ENGINE)

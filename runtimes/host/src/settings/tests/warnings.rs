@@ -335,7 +335,7 @@ fn instances_with_the_same_channels_share_the_messages_of_a_broker() {
     let [url, mode] = [("POSTERN_AMQP_URL", "amqp://rabbitmq"), ("POSTERN_AMQP_MODE", "each")];
     let text = warning(&[url, mode, ("POSTERN_ENGINE", "redis")]);
     assert!(
-        text.starts_with("POSTERN_AMQP_MODE=each publishes each message once for every instance"),
+        text.starts_with("POSTERN_AMQP_MODE=each publishes each message without a message_id once"),
         "{text}"
     );
     check_silent(&[url, mode]);
