@@ -60,6 +60,11 @@ impl Client {
         self.replies.remove(0)
     }
 
+    /// Makes messages the next ones that [`next`](Client::next) returns.
+    pub fn put_back(&mut self, messages: Vec<Value>) {
+        self.replies.splice(0..0, messages);
+    }
+
     /// Sends a command, and returns the next reply or push.
     ///
     /// # Panics

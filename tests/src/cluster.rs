@@ -6,7 +6,8 @@ use crate::channels::Client;
 use crate::postern::{Postern, Runtime};
 use crate::redis::Redis;
 
-/// Channels with history, and the namespaces `live` without it and `room` with presence, joins and leaves.
+/// Channels with history, and the namespaces `live` without it, `open` with it and for publishers that do not subscribe, and `room` with
+/// presence, joins and leaves.
 pub const NAMESPACES: &str = r#"
 [without_namespace]
 allow_subscribe_for_client = true
@@ -19,6 +20,13 @@ force_recovery = true
 [namespaces.live]
 allow_subscribe_for_client = true
 allow_publish_for_client = true
+
+[namespaces.open]
+allow_subscribe_for_client = true
+allow_publish_for_client = true
+history_size = 1000
+history_ttl = "5m"
+force_recovery = true
 
 [namespaces.room]
 allow_subscribe_for_client = true

@@ -17,7 +17,7 @@
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
 //! * [`channels`]: a client of the protocol of channels;
-//! * [`redis`], [`cluster`]: a Redis server, and nodes that use it;
+//! * [`redis`], [`switch`], [`cluster`]: Redis servers, one address for several of them, and nodes that use them;
 //! * [`forwarder`]: adds a user to the requests of clients that cannot;
 //! * [`browser`]: Chromium without a window;
 //! * [`chain`]: all of them together;
@@ -42,6 +42,7 @@ pub mod backend;
 
 pub mod cluster;
 pub mod redis;
+pub mod switch;
 
 pub mod browser;
 pub mod channels;
