@@ -101,12 +101,13 @@ def choice(names: list[str]):
     return parse
 
 
-def build(servers: list[str]) -> None:
-    """Builds the load generator, the attack generator and the servers with the release profile."""
+def build(servers: list[str], features: list[str] = []) -> None:
+    """Builds the load generator, the attack generator and the servers with the release profile, and these features."""
     ours = [name for name in servers if name in OURS]
     peers = [name for name in servers if name in [LIMIT, FANOUT_LIMIT, *LIBRARIES]]
     packages = [argument for name in ["postern-load", "postern-attack", *ours] for argument in ("--package", name)]
-    cargo(ROOT / "Cargo.toml", TARGET, [*packages, "--bins"])
+    enabled = [argument for feature in features for argument in ("--features", feature)]
+    cargo(ROOT / "Cargo.toml", TARGET, [*packages, "--bins", *enabled])
     if peers:
         cargo(BENCHES / "peers/Cargo.toml", PEERS, [argument for name in peers for argument in ("--bin", name)])
 
