@@ -1,4 +1,5 @@
-//! Redis fails again and again while clients publish: each subscriber has everything or is told of a gap, and each is live again.
+//! Redis fails again and again while clients publish: each subscriber has all publications, or its subscription ends because of a gap;
+//! after each failure all subscribers get publications again.
 //!
 //! Six faults for each pair of nodes; `CLUSTER=full` makes it 200, and `--nocapture` prints the figures.
 
@@ -319,7 +320,7 @@ fn each_subscriber_has_everything_or_is_told_while_redis_fails() {
                     start.elapsed() < PATIENCE,
                     "after fault {number}, these subscribers are not live: {missing:?}"
                 );
-                // Again, because it can be a part of a gap. Each attempt has a number of its own, because the result of a failed one is
+                // Again, because it can be a part of a gap. Each attempt has another number, because the result of a failed one is
                 // unknown.
                 for channel in CHANNELS {
                     if missing.iter().any(|(_, missing)| missing == channel) {
