@@ -311,9 +311,13 @@ impl Client {
         self.has_sent_too_long
     }
 
-    /// Whether its connection needs no memory, if it is at rest. A part of a ping may not have been sent yet.
+    /// Whether its connection needs no memory, if it is at rest. A part of a ping may not have been sent yet, or of a pong not been
+    /// read: the server reads no further while it pauses the connection for its rate.
     pub(crate) fn is_idle(&self) -> bool {
-        self.state == State::Present && !self.has_sent_part && !self.link.is_blocked()
+        self.state == State::Present
+            && !self.has_sent_part
+            && !self.link.is_readable()
+            && !self.link.is_blocked()
     }
 
     fn act(&mut self, ledger: &mut Ledger, trace: &mut Trace) {
