@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use postern_chain::provision::{debian, libraries, npm, pip, sdist, wheel};
-pub use postern_chain::provision::{nginx, python_websockets, traefik};
+pub use postern_chain::provision::{nginx, python_websockets, redis, traefik};
 use postern_chain::{Failure, workspace};
 
 /// Returns a folder for `PYTHONPATH` with `kosoku`, a rewrite of the Autobahn test suite.
@@ -122,15 +122,6 @@ pub fn prometheus() -> Result<PathBuf, Failure> {
 pub fn strace() -> Result<(PathBuf, OsString), Failure> {
     let root = debian("strace-debian", "usr/bin/strace", &[], &["strace", "libunwind8"])?;
     Ok((root.join("usr/bin/strace"), libraries(&root)?))
-}
-
-/// Returns the executable of a Redis server, and the `LD_LIBRARY_PATH` that it needs. It is also a Sentinel.
-pub fn redis() -> Result<(PathBuf, OsString), Failure> {
-    let executable = "usr/bin/redis-check-rdb";
-    let root = debian("redis-of-the-distribution", executable, &["redis-server"], &[])?;
-    // The package has one program with several names: by this one it is a server.
-    let server = root.join("usr/bin/redis-server");
-    Ok((server, libraries(&root)?))
 }
 
 /// Returns the executable of jq, and the `LD_LIBRARY_PATH` that it needs.

@@ -110,11 +110,12 @@ pub fn npm(item: &str, package: &str, packages: &[&str]) -> Result<PathBuf, Fail
     Ok(folder.join("node_modules"))
 }
 
-/// Returns the executable of Redis, and the `LD_LIBRARY_PATH` that it needs.
+/// Returns the executable of a Redis server, and the `LD_LIBRARY_PATH` that it needs. It is also a Sentinel.
 ///
 /// # Errors
 /// It cannot be downloaded.
 pub fn redis() -> Result<(PathBuf, OsString), Failure> {
+    // The package has one program with several names: by this one it is a server.
     let executable = "usr/bin/redis-server";
     let root = debian("redis-of-the-distribution", executable, &["redis-server"], &[])?;
     Ok((root.join(executable), libraries(&root)?))
