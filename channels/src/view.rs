@@ -166,10 +166,10 @@ pub(crate) fn subscribe_result<'v>(
 ) -> SubscribeResult<'v> {
     let position = subscribed.position.as_ref();
     let is_recovered = subscribed.is_recovered && since.is_some();
-    let offset = match since.filter(|_| is_recovered) {
-        // The client moves its position by the publications.
-        Some(since) => since.offset,
-        None => position.map_or(0, |position| position.offset),
+    let offset = match (position, since.filter(|_| is_recovered)) {
+        // The client moves its position by the publications. An offset of another stream says nothing.
+        (Some(position), Some(since)) if since.is_of(position.epoch) => since.offset.min(position.offset),
+        (position, _) => position.map_or(0, |position| position.offset),
     };
     SubscribeResult {
         recoverable: form.has(Form::RECOVERABLE),
@@ -182,5 +182,39 @@ pub(crate) fn subscribe_result<'v>(
         id: slot.filter(|_| form.has(Form::COMPACT)).map_or(0, compact_id),
         was_recovering: form.has(Form::WAS_RECOVERING),
         ..SubscribeResult::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publication::{Epoch, Position};
+
+    #[test]
+    fn a_position_after_a_recovery_is_in_the_stream_of_the_channel() {
+        let position = Some(Position { epoch: Epoch::from_bits(7), offset: 3 });
+        // In cache mode, and the filter of the client leaves the last publication out.
+        let subscribed = Subscribed {
+            channel: "a".into(),
+            position,
+            publications: Vec::new(),
+            is_recovered: true,
+            catch_up: None,
+            is_occupied: false,
+        };
+        let own = Epoch::from_bits(7);
+        let other = Epoch::from_bits(8);
+        for (epoch, offset, expected) in [
+            (own.as_str(), 2, 2),
+            ("", 2, 2),
+            (own.as_str(), 5, 3),
+            (other.as_str(), 2, 3),
+            (other.as_str(), 5, 3),
+        ] {
+            let since = Some(Since::new(epoch, offset));
+            let result = subscribe_result(&subscribed, since, Form::default(), None, &[]);
+            assert_eq!((result.epoch, result.offset), (own.as_str(), expected), "{epoch} {offset}");
+            assert!(result.recovered);
+        }
     }
 }
