@@ -157,14 +157,20 @@ impl Client {
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) -> Result<(), Close> {
-        for Waiting { message, executed } in self.take_waiting() {
-            if self.is_bare {
-                self.execute_bare(&message, turn)?;
-            } else {
-                self.execute(&message, executed, turn, recorder)?;
+        loop {
+            let waiting = self.take_waiting();
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            // A `connect` among them may be complete afterwards. Then the commands after it do not have to wait any more.
+            for Waiting { message, executed } in waiting {
+                if self.is_bare {
+                    self.execute_bare(&message, turn)?;
+                } else {
+                    self.execute(&message, executed, turn, recorder)?;
+                }
             }
         }
-        Ok(())
     }
 
     pub(super) fn execute_one(

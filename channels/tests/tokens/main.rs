@@ -76,6 +76,20 @@ fn a_subscription_expires_once_and_only_while_it_exists() {
     assert_eq!(rig.received(), "");
 }
 
+#[test]
+fn commands_in_the_message_of_a_connect_whose_token_the_host_checks_are_executed() {
+    let connect = r#"{"id":1,"connect":{"token":"42"}}"#;
+    let subscribe = r#"{"id":2,"subscribe":{"channel":"open:1"}}"#;
+    for messages in [vec![format!("{connect}\n{subscribe}")], vec![connect.to_owned(), subscribe.to_owned()]]
+    {
+        let mut rig = Rig::with_service();
+        messages.iter().for_each(|message| rig.send(message));
+        let received = rig.received();
+        assert!(received.contains(r#"{"id":1,"connect":"#), "{received}");
+        assert!(received.contains(r#"{"id":2,"subscribe":{}}"#), "{received}");
+    }
+}
+
 /// The answers to `connect` and `refresh`, to `subscribe` and to `sub_refresh`: an error reply, or the code of a Close.
 #[test]
 fn each_fault_of_a_token_has_its_outcome() {
