@@ -92,10 +92,14 @@ impl Client {
         }
         let texts = Texts::of_publications(&subscribed.publications, form);
         let publications = texts.publications(&subscribed.publications);
-        let data = self.take_data(channel);
+        // What is known about a subscription that has ended may be about the next one.
+        let (data, expires_at) = match ended {
+            Some(_) => (None, None),
+            None => (self.take_data(channel), self.subscription_expires_at(channel)),
+        };
         let result = SubscribeResult {
             data: data.as_deref().unwrap_or_default(),
-            expires: turn.ttl(self.subscription_expires_at(channel)),
+            expires: turn.ttl(expires_at),
             ..subscribe_result(&subscribed, since, form, slot, &publications)
         };
         turn.answer(command, Answer::Subscribe(result));

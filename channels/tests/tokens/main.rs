@@ -90,6 +90,24 @@ fn commands_in_the_message_of_a_connect_whose_token_the_host_checks_are_executed
     }
 }
 
+#[test]
+fn reply_to_a_subscription_that_has_ended_has_nothing_of_the_next_one() {
+    let mut rig = Rig::connected();
+    rig.send(concat!(
+        r#"{"id":2,"subscribe":{"channel":"open:1"}}"#,
+        "\n",
+        r#"{"id":3,"unsubscribe":{"channel":"open:1"}}"#,
+        "\n",
+        r#"{"id":4,"subscribe":{"channel":"open:1","token":"{'sub':'42','channel':'open:1','exp':10}"}}"#,
+    ));
+    let expected = [
+        r#"{"id":2,"subscribe":{}}"#,
+        r#"{"id":3,"unsubscribe":{}}"#,
+        r#"{"id":4,"subscribe":{"expires":true,"ttl":10}}"#,
+    ];
+    assert_eq!(rig.received(), expected.join("\n"));
+}
+
 /// The answers to `connect` and `refresh`, to `subscribe` and to `sub_refresh`: an error reply, or the code of a Close.
 #[test]
 fn each_fault_of_a_token_has_its_outcome() {
