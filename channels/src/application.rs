@@ -264,6 +264,7 @@ impl Channels {
             if step == PingStep::Check {
                 let is_answered = !client.awaits_pong;
                 if !is_answered {
+                    client.end();
                     fanout.close(key, CloseCode(Disconnect::NoPong.code()), Disconnect::NoPong.reason());
                 }
                 return is_answered;
@@ -427,6 +428,7 @@ impl Application for Channels {
         let Some(client) = client else {
             return Echo::closing(&mut (), identity, close, reply);
         };
+        client.end();
         if let Some(disconnect) = translate(close.code) {
             close.code = CloseCode(disconnect.code());
             // An SDK shows the reason, and this one says more.
@@ -564,10 +566,11 @@ fn messages(form: Form, buffer: &[u8]) -> impl Iterator<Item = Outgoing<'_>> {
 
 /// Closes a client, after a push with the code and the reason if it sends no commands. Returns whether it was open.
 fn close_client(key: Key, code: CloseCode, reason: &str, fanout: &mut Fanout<'_, Channels>) -> bool {
-    if let Some((Some(client), _)) = fanout.client(key)
-        && let Some(push) = last_push(client, code, reason)
-    {
-        fanout.send(key, Outgoing::Text(&push));
+    if let Some((Some(client), _)) = fanout.client(key) {
+        client.end();
+        if let Some(push) = last_push(client, code, reason) {
+            fanout.send(key, Outgoing::Text(&push));
+        }
     }
     fanout.close(key, code, reason)
 }

@@ -164,6 +164,11 @@ impl Client {
         Form::of([(self.encoding == Encoding::Protobuf, Form::PROTOBUF), (self.is_bare, Form::BARE)])
     }
 
+    /// Handles that the connection is being closed: commands that wait are not executed any more.
+    pub(crate) fn end(&mut self) {
+        self.stage = Stage::Closed;
+    }
+
     /// Whether no `connect` has arrived, or it was refused.
     pub(crate) fn is_unconnected(&self) -> bool {
         matches!(self.stage, Stage::New | Stage::Checking(_) | Stage::Refused)

@@ -280,3 +280,21 @@ fn a_fault_closes_the_connection_without_waiting_for_hooks() {
     rig.pass(Duration::from_secs(10));
     assert_eq!(rig.memory(), 0);
 }
+
+#[test]
+fn command_is_not_executed_after_the_connection_has_expired() {
+    for (time, is_allowed) in [(0, true), (3, false)] {
+        let mut rig = Rig::start();
+        rig.send(r#"{"id":1,"connect":{"token":"{'sub':'42','exp':10}"}}"#);
+        rig.received();
+        rig.pass(Duration::from_secs(33));
+        rig.send(r#"{"id":2,"publish":{"channel":"hooked:1","data":1}}"#);
+        let request = take(&mut rig);
+        rig.pass(Duration::from_secs(time));
+        if !is_allowed {
+            assert_eq!(rig.closed().0, 3005);
+        }
+        rig.answer(&request, allowed());
+        assert_eq!(rig.published(), u64::from(is_allowed));
+    }
+}

@@ -135,6 +135,11 @@ impl Rig {
         self.turn();
     }
 
+    /// Returns the number of publications of the client.
+    pub(crate) fn published(&self) -> u64 {
+        self.exchange.stats().published_by_clients
+    }
+
     /// Returns the counted memory of the worker.
     pub(crate) fn memory(&self) -> usize {
         self.runtime.worker.memory_held()
