@@ -214,7 +214,11 @@ impl Channels {
     /// Lets a client wait for the answers to its requests of this turn, if it has any, before it is closed. Otherwise returns the
     /// Close.
     fn close_after_answers(&mut self, client: &mut Client, close: Close) -> Option<Close> {
-        let last = self.requests.iter().rev().find(|request| request.client == client.place);
+        let is_own = |request: &&Request| {
+            // The check of a token has no channel, and its answer is of no use any more.
+            request.client == client.place && !matches!(request.operation, Operation::CheckToken(_))
+        };
+        let last = self.requests.iter().rev().find(is_own);
         let Some(channel) = last.map(|request| request.channel.clone()) else { return Some(close) };
         client.stage = Stage::Closing(Box::new(close));
         let (client, operation) = (client.place, Operation::Close);

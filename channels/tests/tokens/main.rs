@@ -91,6 +91,16 @@ fn commands_in_the_message_of_a_connect_whose_token_the_host_checks_are_executed
 }
 
 #[test]
+fn connection_that_is_closed_does_not_wait_for_the_check_of_a_token() {
+    let mut rig = Rig::with_service();
+    rig.send(r#"{"id":1,"connect":{}}"#);
+    rig.received();
+    let subscribe = r#"{"id":3,"subscribe":{"channel":"a","token":"{'sub':'7','channel':'a'}"}}"#;
+    rig.send(&format!("{}\n{subscribe}", r#"{"id":2,"refresh":{"token":"42"}}"#));
+    assert_eq!(rig.closed().0, 3500);
+}
+
+#[test]
 fn reply_to_a_subscription_that_has_ended_has_nothing_of_the_next_one() {
     let mut rig = Rig::connected();
     rig.send(concat!(

@@ -228,6 +228,7 @@ impl Rig {
                     inbox.0.push(ChannelEvent::Answer { client, command, channel, answer });
                     continue;
                 }
+                assert_ne!(&*request.channel, "", "{request:?}");
                 exchange.execute(WorkerId::default(), request, now, 0, &mut inbox);
                 if let Some((channel, data)) = interposed.take() {
                     exchange.publish_to(publish(channel, data), None, now, &mut inbox);
