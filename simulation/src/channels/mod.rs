@@ -5,7 +5,7 @@
 //! * `node`: the channels of the node, and the inboxes of its workers, as a host keeps them.
 //! * `station`: a worker and the turn of its runtime.
 //! * `truth`: what was published, in the order of execution.
-//! * `client`, `session`: a client with its intentions, and one of its connections.
+//! * `client`, `session`, `replies`: a client with its intentions, one of its connections, and what that receives.
 //! * `subscription`: what a client may receive of a channel.
 
 mod client;
@@ -13,6 +13,7 @@ mod hooks;
 mod node;
 mod plan;
 mod records;
+mod replies;
 mod session;
 mod station;
 mod subscription;
