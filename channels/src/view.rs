@@ -167,7 +167,7 @@ pub(crate) fn subscribe_result<'v>(
     let position = subscribed.position.as_ref();
     let is_recovered = subscribed.is_recovered && since.is_some();
     let offset = match (position, since.filter(|_| is_recovered)) {
-        // The client moves its position by the publications. An offset of another stream says nothing.
+        // The client moves its position by the publications. An offset of another stream has no meaning here.
         (Some(position), Some(since)) if since.is_of(position.epoch) => since.offset.min(position.offset),
         (position, _) => position.map_or(0, |position| position.offset),
     };
