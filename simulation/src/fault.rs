@@ -18,6 +18,30 @@ pub enum Fault {
     /// A publication of the API is put into the inbox of each worker after the lock of the channel is released, so others
     /// overtake it.
     LateDelivery,
+    /// Publications of the API lose their tags.
+    LostTags,
+    /// The filter of a subscription is not applied.
+    ForgottenFilter,
+    /// A subscription has the filter of another one.
+    OtherFilter,
+    /// The intervals of channels with conflation are shorter than configured.
+    ShortInterval,
+    /// Of the publications of a channel with conflation that wait in an inbox, the first one is kept in place of the last one.
+    LostLatest,
+    /// Commands lose their tokens.
+    LostToken,
+    /// Commands without a token get one.
+    LentToken,
+    /// Tokens without an expiry get one.
+    InventedExpiry,
+    /// Tokens are accepted without a valid signature.
+    AcceptedForgery,
+    /// The clock of the verifier of tokens does not advance.
+    StoppedClock,
+    /// Connections and subscriptions last after their tokens have expired.
+    LongGrace,
+    /// Connections and subscriptions end without the grace period.
+    NoGrace,
     /// A full inbox refuses every message, and not only requests.
     LostMessage,
     /// A worker does not receive that it must close a connection whose user has a newer one at another worker.
@@ -29,7 +53,7 @@ impl Fault {
     pub const ECHO: [Fault; 2] = [Fault::LostReplacement, Fault::LostMessage];
 
     /// The faults around workers with channels.
-    pub const CHANNELS: [Fault; 7] = [
+    pub const CHANNELS: [Fault; 19] = [
         Fault::ForgottenOverflow,
         Fault::EarlyAnswer,
         Fault::EarlyCatchUp,
@@ -37,6 +61,18 @@ impl Fault {
         Fault::LostUnsubscribe,
         Fault::LostWake,
         Fault::LateDelivery,
+        Fault::LostTags,
+        Fault::ForgottenFilter,
+        Fault::OtherFilter,
+        Fault::ShortInterval,
+        Fault::LostLatest,
+        Fault::LostToken,
+        Fault::LentToken,
+        Fault::InventedExpiry,
+        Fault::AcceptedForgery,
+        Fault::StoppedClock,
+        Fault::LongGrace,
+        Fault::NoGrace,
     ];
 
     /// Returns the name.
@@ -49,6 +85,18 @@ impl Fault {
             Fault::LostUnsubscribe => "lost-unsubscribe",
             Fault::LostWake => "lost-wake",
             Fault::LateDelivery => "late-delivery",
+            Fault::LostTags => "lost-tags",
+            Fault::ForgottenFilter => "forgotten-filter",
+            Fault::OtherFilter => "other-filter",
+            Fault::ShortInterval => "short-interval",
+            Fault::LostLatest => "lost-latest",
+            Fault::LostToken => "lost-token",
+            Fault::LentToken => "lent-token",
+            Fault::InventedExpiry => "invented-expiry",
+            Fault::AcceptedForgery => "accepted-forgery",
+            Fault::StoppedClock => "stopped-clock",
+            Fault::LongGrace => "long-grace",
+            Fault::NoGrace => "no-grace",
             Fault::LostReplacement => "lost-replacement",
             Fault::LostMessage => "lost-message",
         }

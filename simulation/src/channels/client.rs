@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use centrifuge_client_core::proto;
 
+use super::filters;
 use super::node::Node;
+use super::plan::user_name;
 use super::session::{End, Pending, Session, State};
-use super::subscription::Known;
+use super::subscription::{Known, Request};
+use crate::fault::Fault;
 use crate::random::Random;
 use crate::trace::{Subject, Trace};
 
@@ -34,6 +37,10 @@ pub(crate) struct Client {
     idles: usize,
     reads_at: Duration,
     acts_at: Duration,
+    /// Whether its connections have tokens.
+    has_tokens: bool,
+    /// Whether it refreshes the tokens of its connections and subscriptions.
+    pub(crate) has_refreshes: bool,
     /// The number of its actions until now.
     chosen: usize,
     /// Whether it has no faults any more, and only keeps its subscriptions.
@@ -56,6 +63,8 @@ impl Client {
             idles: random.pick([2_000, 100_000, 1_000_000]),
             reads_at: Duration::ZERO,
             acts_at: Duration::ZERO,
+            has_tokens: random.one_in(2),
+            has_refreshes: !random.one_in(3),
             chosen: 0,
             is_hasty: false,
             random,
@@ -83,8 +92,12 @@ impl Client {
         let reads_at = has_unread.then_some(if self.is_hasty { Duration::ZERO } else { self.reads_at });
         let writes_at = (session.has_output() && session.link.client_room() > 0).then_some(Duration::ZERO);
         let is_undone = self.wants_more(session) || !session.ended.is_empty();
-        let acts_at = if self.is_hasty { Duration::ZERO } else { self.acts_at };
-        let acts_at = (session.is_open() && (is_undone || !self.is_hasty)).then_some(acts_at);
+        let acts_at = match (self.is_hasty, is_undone) {
+            (false, _) => Some(self.acts_at),
+            (true, true) => Some(Duration::ZERO),
+            (true, false) => session.next_refresh(),
+        };
+        let acts_at = acts_at.filter(|_| session.is_open());
         let at = [reads_at, writes_at, acts_at].into_iter().flatten().min()?;
         let pause = if self.is_hasty { 100 } else { self.pause };
         Some(at.max(now) + self.random.micros(1..=pause))
@@ -138,7 +151,7 @@ impl Client {
     fn act(&mut self, session: &mut Session, node: &mut Node, trace: &mut Trace) {
         let mut commands = Vec::new();
         if session.id.is_none() && session.pending.is_empty() {
-            commands.push(self.connect_command(node));
+            commands.push(self.connect_command(session, node));
             // Some clients do not wait for the reply.
             if self.random.one_in(2) {
                 return session.send(commands, trace);
@@ -150,6 +163,9 @@ impl Client {
         let wanted = |channel: &usize| session.subscriptions.get(channel).is_some_and(|it| it.is_wanted);
         let missing: Vec<usize> = self.intent.iter().copied().filter(|channel| !wanted(channel)).collect();
         commands.extend(missing.into_iter().map(|channel| self.subscribe_command(channel, node)));
+        if session.id.is_some() {
+            self.refresh(session, node, trace.now, &mut commands);
+        }
         if !self.is_hasty {
             for _ in 0..self.random.magnitude(1..=4) {
                 let part = (self.number + 1, self.chosen);
@@ -204,11 +220,11 @@ impl Client {
             }
             70..=75 if options.presence && is_own => {
                 let presence = Some(proto::PresenceRequest { channel: name });
-                add(proto::Command { presence, ..Default::default() }, Pending::Presence);
+                add(proto::Command { presence, ..Default::default() }, Pending::Presence(channel));
             }
             76..=77 if options.presence && is_own => {
                 let presence_stats = Some(proto::PresenceStatsRequest { channel: name });
-                add(proto::Command { presence_stats, ..Default::default() }, Pending::PresenceStats);
+                add(proto::Command { presence_stats, ..Default::default() }, Pending::PresenceStats(channel));
             }
             78..=83 if options.has_history() && is_own => {
                 let (limit, reverse) = (self.random.within(0..=6) as i32 - 1, self.random.one_in(2));
@@ -217,7 +233,8 @@ impl Client {
             }
             94..=99 if options.rpc_hook => {
                 let (number, data) = node.numbered_data(&mut self.random);
-                let rpc = proto::RpcRequest { method: name, data: data.clone() };
+                let method = name.trim_start_matches('$').to_owned();
+                let rpc = proto::RpcRequest { method, data: data.clone() };
                 let command = proto::Command { rpc: Some(rpc), ..Default::default() };
                 add(command, Pending::Rpc { number, data });
             }
@@ -240,7 +257,40 @@ impl Client {
         }
     }
 
-    fn connect_command(&mut self, node: &Node) -> (proto::Command, Pending) {
+    /// Refreshes what expires soon.
+    fn refresh(
+        &mut self,
+        session: &mut Session,
+        node: &mut Node,
+        now: Duration,
+        commands: &mut Vec<(proto::Command, Pending)>,
+    ) {
+        let user = user_name(self.user);
+        let begun: Vec<usize> = commands.iter().filter_map(|(_, pending)| pending.subscription()).collect();
+        if session.refreshes_at.take_if(|at| *at <= now).is_some() {
+            let (serial, token) = node.issuer.issue(&user, None, self.is_hasty, &mut self.random);
+            node.add_credentials(session.connection, serial);
+            let refresh = Some(proto::RefreshRequest { token });
+            commands
+                .push((proto::Command { refresh, ..Default::default() }, Pending::Refresh { token: serial }));
+        }
+        for channel in session.due_refreshes(now) {
+            if begun.contains(&channel) {
+                continue;
+            }
+            let name = node.plan(channel).name.to_string();
+            let (serial, token) = node.issuer.issue(&user, Some(&name), self.is_hasty, &mut self.random);
+            if let Some(active) = &mut session.subscription(channel).active {
+                active.refreshes_at = None;
+                active.grants.push(serial);
+            }
+            let sub_refresh = Some(proto::SubRefreshRequest { channel: name, token, ..Default::default() });
+            let command = proto::Command { sub_refresh, ..Default::default() };
+            commands.push((command, Pending::SubRefresh { channel, token: serial }));
+        }
+    }
+
+    fn connect_command(&mut self, session: &Session, node: &mut Node) -> (proto::Command, Pending) {
         let personal = node.personal_channel(self.user);
         let asked = personal.and_then(|channel| Some((channel, self.positions.get(&channel)?.clone())));
         let subs = asked.iter().map(|(channel, known)| {
@@ -254,8 +304,17 @@ impl Client {
             };
             (node.plan(*channel).name.to_string(), request)
         });
-        let connect = Some(proto::ConnectRequest { subs: subs.collect(), ..Default::default() });
-        (proto::Command { connect, ..Default::default() }, Pending::Connect(asked))
+        let subs = subs.collect();
+        let token = (self.has_tokens && node.has_tokens())
+            .then(|| node.issuer.issue(&user_name(self.user), None, self.is_hasty, &mut self.random));
+        let (serial, token) = token.unzip();
+        if let Some(serial) = serial {
+            node.add_credentials(session.connection, serial);
+        }
+        let token = node.issuer.on_the_way(token, &user_name(self.user), None);
+        let connect = Some(proto::ConnectRequest { subs, token, ..Default::default() });
+        let command = proto::Command { connect, ..Default::default() };
+        (command, Pending::Connect { asked, token: serial })
     }
 
     fn subscribe_command(&mut self, channel: usize, node: &mut Node) -> (proto::Command, Pending) {
@@ -269,8 +328,27 @@ impl Client {
             true => node.numbered_data(&mut self.random),
             false => Default::default(),
         };
+        let mut delta = if self.random.one_in(2) { "fossil" } else { "" };
+        let (filter, has_bad_filter) = self.choose_filter(channel, &mut delta, node);
+        let plan = node.plan(channel);
+        // A token also allows what others may do without it.
+        let has_token = node.has_tokens()
+            && match plan.is_private {
+                true => self.is_hasty || !self.random.one_in(12),
+                false => self.random.one_in(6),
+            };
+        let token = has_token.then(|| {
+            node.issuer.issue(&user_name(self.user), Some(&plan.name), self.is_hasty, &mut self.random)
+        });
+        let (serial, token) = token.unzip();
+        let sent = filter.clone().and_then(|filter| match node.mail.fault {
+            Some(Fault::ForgottenFilter) => None,
+            Some(Fault::OtherFilter) if !has_bad_filter => Some(filters::filter(&mut self.random)),
+            _ => Some(filter),
+        });
         let request = proto::SubscribeRequest {
-            channel: node.plan(channel).name.to_string(),
+            channel: plan.name.to_string(),
+            token: node.issuer.on_the_way(token, &user_name(self.user), Some(&plan.name)),
             data,
             recover: asked.is_some(),
             epoch: asked.as_ref().map(|known| known.epoch.clone()).unwrap_or_default(),
@@ -279,11 +357,35 @@ impl Client {
             recoverable: self.random.one_in(2),
             join_leave: self.random.one_in(2),
             flag,
-            delta: if self.random.one_in(2) { "fossil".to_owned() } else { String::new() },
+            delta: delta.to_owned(),
+            tf: sent,
             ..Default::default()
         };
         let command = proto::Command { subscribe: Some(request), ..Default::default() };
-        (command, Pending::Subscribe { channel, asked, is_required, number })
+        let request = Box::new(Request { known: asked, filter, token: serial });
+        (command, Pending::Subscribe { channel, request, is_required, number, has_bad_filter })
+    }
+
+    /// Chooses a filter, and whether it must be refused.
+    fn choose_filter(
+        &mut self,
+        channel: usize,
+        delta: &mut &str,
+        node: &Node,
+    ) -> (Option<proto::FilterNode>, bool) {
+        let is_allowed = node.plan(channel).options.allow_tags_filter;
+        if is_allowed && self.random.one_in(2) {
+            // A delta would refer to a publication that the filter leaves out.
+            *delta = "";
+            return (Some(filters::filter(&mut self.random)), false);
+        }
+        if self.is_hasty || !self.random.one_in(10) {
+            return (None, false);
+        }
+        if is_allowed && delta.is_empty() {
+            return (Some(filters::malformed_filter(&mut self.random)), true);
+        }
+        (Some(filters::filter(&mut self.random)), true)
     }
 }
 

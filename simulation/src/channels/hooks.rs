@@ -1,11 +1,12 @@
-//! A backend that decides about commands of clients: at once, late, twice or never.
+//! A backend that decides about commands of clients, at once, late, twice or never, and a service that checks tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_channels::engine::ChannelEvent;
+use postern_channels::engine::{Answer, ChannelEvent, ClientRef};
 use postern_channels::hooks::{Allowed, HookAnswer, HookCommand, HookError, HookRequest};
+use postern_core::TokenCheck;
 
 use super::node::{Node, number};
 use crate::random::Random;
@@ -90,6 +91,25 @@ impl Node {
             self.backend.answers.push((delay(random), worker, event.clone()));
         }
         self.backend.answers.push((first, worker, event));
+    }
+
+    /// Asks the service about a connection token.
+    pub(crate) fn check_token(
+        &mut self,
+        worker: usize,
+        client: ClientRef,
+        command: u32,
+        check: &TokenCheck,
+        random: &mut Random,
+    ) {
+        let delay = match (self.backend.is_healed, random.one_in(2)) {
+            (true, _) => Duration::from_micros(1),
+            (false, true) => random.micros(1..=500),
+            (false, false) => random.micros(500..=3_000_000),
+        };
+        let answer = Answer::TokenChecked(self.issuer.check(check, delay));
+        let event = ChannelEvent::Answer { client, command, channel: "".into(), answer };
+        self.backend.answers.push((delay, worker, event));
     }
 
     /// Checks the end of a command with this number in its data, whose hook must have been asked if it was executed.

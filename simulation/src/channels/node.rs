@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use centrifuge_client_core::Bytes;
 use postern_channels::engine::{Answer, ChannelEvent, Inboxes, Operation, Request};
@@ -11,9 +11,12 @@ use postern_channels::exchange::{
 };
 use postern_channels::inbox::{Added, Inbox, Taken};
 use postern_channels::publication::{Position, Tags};
+use postern_core::ConnectionId;
 
+use crate::channels::filters;
 use crate::channels::hooks::Backend;
 use crate::channels::plan::{ChannelPlan, LARGE_INBOX, Plan};
+use crate::channels::tokens::{Issuer, Serial};
 use crate::channels::truth::{Entry, Truth};
 use crate::fault::Fault;
 use crate::random::Random;
@@ -33,6 +36,13 @@ pub(crate) struct Node {
     /// The first promise that is broken.
     pub(crate) violation: Option<&'static str>,
     pub(crate) backend: Backend,
+    pub(crate) issuer: Arc<Issuer>,
+    /// The connection tokens of each connection, in the order in which it sends them.
+    credentials: BTreeMap<ConnectionId, Vec<Serial>>,
+    /// The times of the turns of each worker since the start.
+    turns: Vec<Vec<Duration>>,
+    /// The virtual time.
+    pub(crate) now: Duration,
     next_number: u64,
 }
 
@@ -44,9 +54,13 @@ pub(crate) struct Mail {
     pub(crate) is_woken: Vec<bool>,
     limit: usize,
     channels: BTreeMap<Arc<str>, usize>,
-    fault: Option<Fault>,
+    pub(super) fault: Option<Fault>,
     /// Deliveries that a fault has delayed.
     late: Vec<(WorkerId, ChannelEvent)>,
+    /// The channels with conflation of which a publication is in the inbox of a worker, if a fault needs them.
+    waiting: BTreeSet<(usize, Arc<str>)>,
+    /// The names of the channels with conflation.
+    conflated: BTreeSet<Arc<str>>,
     /// The workers that have missed an event of a channel because an inbox was full.
     pub(crate) lossy: BTreeSet<(usize, usize)>,
     /// The rare things that have happened.
@@ -54,7 +68,15 @@ pub(crate) struct Mail {
 }
 
 impl Node {
-    pub(crate) fn new(plan: &Plan, plans: Arc<[ChannelPlan]>, seed: u64, fault: Option<Fault>) -> Node {
+    pub(crate) fn new(
+        plan: &Plan,
+        plans: Arc<[ChannelPlan]>,
+        issuer: Arc<Issuer>,
+        seed: u64,
+        fault: Option<Fault>,
+    ) -> Node {
+        let conflated = plans.iter().filter(|channel| channel.interval().is_some());
+        let conflated = conflated.map(|channel| channel.name.clone()).collect();
         let names = plans.iter().enumerate().map(|(index, channel)| (channel.name.clone(), index));
         let mut node = Node {
             shards: Vec::new(),
@@ -65,6 +87,8 @@ impl Node {
                 channels: names.collect(),
                 fault,
                 late: Vec::new(),
+                waiting: BTreeSet::new(),
+                conflated,
                 lossy: BTreeSet::new(),
                 marks: BTreeSet::new(),
             },
@@ -76,6 +100,10 @@ impl Node {
             published: 0,
             violation: None,
             backend: Backend::default(),
+            issuer,
+            credentials: BTreeMap::new(),
+            turns: Vec::new(),
+            now: Duration::ZERO,
             next_number: 0,
         };
         node.start(plan, seed);
@@ -89,7 +117,7 @@ impl Node {
             Exchange::new(ExchangeConfig {
                 seed: seed.wrapping_add(shard as u64),
                 history_memory: plan.history_memory,
-                idempotency_ttl: std::time::Duration::from_secs(300),
+                idempotency_ttl: Duration::from_secs(300),
                 max_idempotency_keys: 100,
             })
         };
@@ -97,6 +125,39 @@ impl Node {
         self.mail.inboxes = (0..plan.workers).map(|_| Inbox::default()).collect();
         self.mail.is_woken = vec![false; plan.workers];
         self.mail.late.clear();
+        self.mail.waiting.clear();
+        self.turns = vec![Vec::new(); plan.workers];
+    }
+
+    pub(crate) fn set_now(&mut self, now: Duration) {
+        self.now = now;
+        self.issuer.set_now(now);
+    }
+
+    /// Notes that a turn of a worker is complete.
+    pub(crate) fn end_turn(&mut self, worker: usize) {
+        self.turns[worker].push(self.now);
+    }
+
+    /// Returns the end of the first turn of a worker that was late enough to notice what happens at a time.
+    pub(crate) fn turn_after(&self, worker: usize, at: Duration) -> Option<Duration> {
+        let turns = self.turns.get(worker)?;
+        turns.get(turns.partition_point(|turn| *turn < at)).copied()
+    }
+
+    /// Notes that a connection sends a connection token.
+    pub(crate) fn add_credentials(&mut self, connection: ConnectionId, serial: Serial) {
+        self.credentials.entry(connection).or_default().push(serial);
+    }
+
+    /// Whether clients may have tokens.
+    pub(crate) fn has_tokens(&self) -> bool {
+        self.issuer.is_used()
+    }
+
+    /// Returns the connection tokens of a connection.
+    pub(crate) fn credentials(&self, connection: ConnectionId) -> &[Serial] {
+        self.credentials.get(&connection).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn channel(&self, name: &str) -> Option<usize> {
@@ -139,13 +200,17 @@ impl Node {
             self.violation.get_or_insert("a request names a channel that no client has named");
             return;
         };
+        let ends_at = self.issuer.ends_at(self.credentials(connection));
+        if command != 0 && ends_at.is_some_and(|at| self.turn_after(worker, at).is_some()) {
+            self.violation.get_or_insert("a connection acts although its token has expired");
+        }
         let fault = self.mail.fault;
         let is_own = matches!(request.operation, Operation::Unsubscribe { .. }) && command == 0;
         if fault == Some(Fault::LostUnsubscribe) && is_own {
             return;
         }
         if matches!(request.operation, Operation::Subscribe { .. }) {
-            self.truth.start(connection, channel);
+            self.truth.start(connection, channel, self.now);
         }
         let number = match &request.operation {
             Operation::Publish { publish, .. } => number(&publish.data),
@@ -171,7 +236,8 @@ impl Node {
         }
         if let Some(number) = number {
             self.published += 1;
-            let at = self.append(channel, Entry { number, position, publisher: Some(connection) });
+            let (publisher, tags, at) = (Some(connection), Vec::new(), self.now);
+            let at = self.append(channel, Entry { number, position, publisher, tags, at });
             self.truth.note_published(connection, command, channel, at);
         }
     }
@@ -181,12 +247,14 @@ impl Node {
         let channel = random.within(0..=self.plans.len() - 1);
         let data = self.data(random);
         let number = number(data.as_bytes()).unwrap_or_default();
+        let tags = filters::tags(random);
         let plan = &self.plans[channel];
+        let sent = if self.mail.fault == Some(Fault::LostTags) { &[][..] } else { &tags };
         let publish = Publish {
             channel: plan.name.clone(),
             data: data.as_bytes().into(),
             info: None,
-            tags: Tags::default(),
+            tags: sent.iter().copied().collect::<Tags>(),
             delta: plan.options.delta_publish,
             time: 0,
             history: HistoryOptions::of(&plan.options),
@@ -196,7 +264,8 @@ impl Node {
         let shard = self.shard(&publish.channel);
         let mut delivery = self.mail.delivery(None);
         let position = self.shards[shard].publish_to(publish, None, now, &mut delivery).position;
-        self.append(channel, Entry { number, position, publisher: None });
+        let at = self.now;
+        self.append(channel, Entry { number, position, publisher: None, tags, at });
         if random.one_in(2) {
             self.mail.deliver_late();
         }
@@ -206,6 +275,7 @@ impl Node {
     pub(super) fn enlarge_inboxes(&mut self) {
         self.mail.limit = LARGE_INBOX;
         self.backend.is_healed = true;
+        self.issuer.heal();
     }
 
     /// Takes the events of a worker, as a host does. It may take a part of them. If the inbox has overflowed, every
@@ -220,6 +290,7 @@ impl Node {
         let mut events = Vec::new();
         let most = if random.one_in(self.part_in) { random.within(1..=3) } else { usize::MAX };
         let taken = self.mail.inboxes[worker].take(&mut events, most);
+        self.mail.waiting.retain(|(of, _)| *of != worker);
         // No wake follows for the events that are left.
         self.mail.is_woken[worker] = taken == Taken::Part;
         self.race(now, random);
@@ -268,6 +339,14 @@ impl Node {
     pub(crate) fn subscriptions(&self, channel: usize) -> usize {
         let name = &self.plans[channel].name;
         self.shards[self.shard(name)].subscriptions(name)
+    }
+
+    /// Whether the intervals of all channels have ended since their last publications.
+    pub(crate) fn has_settled(&self) -> bool {
+        self.plans.iter().zip(&self.truth.streams).all(|(plan, stream)| {
+            let at = stream.last().zip(plan.interval()).map(|(last, interval)| last.at + interval);
+            at.is_none_or(|at| at + LONGEST_STALL < self.now)
+        })
     }
 
     /// Whether no event waits for a worker.
@@ -353,6 +432,13 @@ impl Inboxes for Delivery<'_> {
             self.mail.late.push((worker, event));
             return true;
         }
+        if self.mail.fault == Some(Fault::LostLatest)
+            && let ChannelEvent::Publication { publication, .. } = &event
+            && self.mail.conflated.contains(&publication.channel)
+            && !self.mail.waiting.insert((worker.index(), publication.channel.clone()))
+        {
+            return true;
+        }
         let name = if let ChannelEvent::Publication { publication, .. } = &event {
             Some(&publication.channel)
         } else if let ChannelEvent::Presence(event) = &event {
@@ -384,6 +470,9 @@ impl Inboxes for Delivery<'_> {
         self.mail.add(worker.index(), event, usize::MAX, self.own);
     }
 }
+
+/// More than the longest time in which a worker does not run.
+pub(crate) const LONGEST_STALL: Duration = Duration::from_secs(4);
 
 /// Returns the number in the data of a publication.
 pub(crate) fn number(data: &[u8]) -> Option<u64> {

@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_channels::ChannelsConfig;
-use postern_channels::namespaces::options::{DeltaType, RecoveryMode};
+use postern_channels::namespaces::options::{Conflation, DeltaType, RecoveryMode};
 use postern_channels::namespaces::{ChannelOptions, Namespaces};
 use postern_core::policy::KeepAliveConfig;
 use postern_core::{SessionConfig, WorkerConfig};
 
+use super::tokens::Way;
+use crate::fault::Fault;
 use crate::random::Random;
 
 /// The choices of a seed.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) config: WorkerConfig,
-    pub(crate) channels_config: Arc<ChannelsConfig>,
+    pub(crate) channels_config: ChannelsConfig,
+    pub(crate) tokens: TokenPlan,
     /// All channels, with their options. The personal channel of each user is among them.
     pub(crate) channels: Vec<ChannelPlan>,
     pub(crate) workers: usize,
@@ -55,10 +58,32 @@ pub(crate) struct ChannelPlan {
     pub(crate) options: ChannelOptions,
     /// The user that the server subscribes to it.
     pub(crate) user: Option<usize>,
+    /// Whether a subscription needs a token.
+    pub(crate) is_private: bool,
+}
+
+impl ChannelPlan {
+    /// Returns the interval of which subscribers get the latest publication.
+    pub(crate) fn interval(&self) -> Option<Duration> {
+        (self.options.conflate == Conflation::Latest).then_some(self.options.conflate_interval)
+    }
+}
+
+/// The tokens of clients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenPlan {
+    pub(crate) way: Way,
+    /// The longest time to live, in seconds.
+    pub(crate) longest: usize,
+    /// The time for a new token after the old one has expired.
+    pub(crate) grace: Duration,
+    /// The longest time over which connections end after that.
+    pub(crate) spread: Duration,
 }
 
 impl Plan {
-    pub(crate) fn new(random: &mut Random) -> Plan {
+    /// A host with a fault may have another configuration than it should.
+    pub(crate) fn new(random: &mut Random, fault: Option<Fault>) -> Plan {
         let users = random.within(1..=5);
         let kinds: Vec<ChannelOptions> = (0..random.within(1..=3)).map(|_| options(random)).collect();
         let personal = ChannelOptions {
@@ -67,11 +92,19 @@ impl Plan {
             rpc_hook: false,
             ..options(random)
         };
+        let tokens = TokenPlan {
+            way: random.pick([Way::Off, Way::Keys, Way::Keys, Way::Service]),
+            longest: random.pick([1, 3, 10, 60]),
+            grace: random.pick([0, 1, 3, 25].map(Duration::from_secs)),
+            spread: random.pick([0, 0, 1].map(Duration::from_secs)),
+        };
         let mut channels = Vec::new();
         for number in 0..random.within(1..=6) {
             let kind = number % kinds.len();
-            let name = format!("kind{kind}:{number}").into();
-            channels.push(ChannelPlan { name, options: kinds[kind].clone(), user: None });
+            let is_private = tokens.way != Way::Off && random.one_in(4);
+            let sign = if is_private { "$" } else { "" };
+            let name = format!("{sign}kind{kind}:{number}").into();
+            channels.push(ChannelPlan { name, options: kinds[kind].clone(), user: None, is_private });
         }
         let personal_channel = random.one_in(2);
         if personal_channel {
@@ -79,14 +112,28 @@ impl Plan {
                 name: format!("#{}", user_name(user)).into(),
                 options: personal.clone(),
                 user: Some(user),
+                is_private: false,
             }));
         }
+        let configured = |options: &ChannelOptions| {
+            let mut options = options.clone();
+            if fault == Some(Fault::ShortInterval) {
+                options.conflate_interval /= 8;
+            }
+            options
+        };
         let named = kinds.iter().enumerate();
-        let named = named.map(|(kind, options)| (format!("kind{kind}").into(), options.clone()));
+        let named = named.map(|(kind, options)| (format!("kind{kind}").into(), configured(options)));
         let ping_interval = Duration::from_secs(random.within(2..=25) as u64);
         let channels_config = ChannelsConfig {
-            namespaces: Namespaces::new(personal, named),
+            namespaces: Namespaces::new(configured(&personal), named),
             personal_channel,
+            expiry_grace: match fault {
+                Some(Fault::LongGrace) => tokens.grace + Duration::from_secs(3600),
+                Some(Fault::NoGrace) => Duration::ZERO,
+                _ => tokens.grace,
+            },
+            expiry_spread: tokens.spread,
             max_publications: random.pick([2, 5, 300]),
             ping_interval,
             pong_timeout: ping_interval / 2,
@@ -99,7 +146,8 @@ impl Plan {
         let read_buffer = random.pick([256, 4096, 65_536]);
         Plan {
             config: config(random, has_compression),
-            channels_config: Arc::new(channels_config),
+            channels_config,
+            tokens,
             channels,
             workers: random.within(1..=3),
             shards: random.within(1..=4),
@@ -131,6 +179,10 @@ fn options(random: &mut Random) -> ChannelOptions {
     let has_history = !random.one_in(4);
     let has_presence = random.one_in(2);
     let (subscribe_hook, publish_hook) = (random.one_in(4), random.one_in(4));
+    let conflate = if random.one_in(5) { Conflation::Latest } else { Conflation::Off };
+    let has_all = conflate == Conflation::Off;
+    let mode = if random.one_in(4) { RecoveryMode::Cache } else { RecoveryMode::Stream };
+    let may_recover = has_history && (has_all || mode == RecoveryMode::Cache);
     ChannelOptions {
         allow_subscribe_for_client: !subscribe_hook,
         subscribe_hook,
@@ -145,15 +197,18 @@ fn options(random: &mut Random) -> ChannelOptions {
         history_ttl: random.pick([1, 10, 300].map(Duration::from_secs)),
         history_meta_ttl: random.pick([5, 60, 86_400].map(Duration::from_secs)),
         history_bytes: if random.one_in(4) { random.magnitude(16..=4096) } else { 0 },
-        allow_positioning: has_history,
-        force_positioning: has_history && random.one_in(2),
-        allow_recovery: has_history,
-        force_recovery: has_history && random.one_in(2),
-        allowed_delta_types: if random.one_in(2) { vec![DeltaType::Fossil] } else { Vec::new() },
+        allow_positioning: has_history && has_all,
+        force_positioning: has_history && has_all && random.one_in(2),
+        allow_recovery: may_recover,
+        force_recovery: may_recover && random.one_in(2),
+        allowed_delta_types: if has_all && random.one_in(2) { vec![DeltaType::Fossil] } else { Vec::new() },
         delta_publish: !random.one_in(3),
         allow_channel_compaction: random.one_in(2),
-        exclude_publisher: random.one_in(5),
-        force_recovery_mode: if random.one_in(4) { RecoveryMode::Cache } else { RecoveryMode::Stream },
+        allow_tags_filter: has_all && random.one_in(3),
+        exclude_publisher: has_all && random.one_in(5),
+        force_recovery_mode: mode,
+        conflate,
+        conflate_interval: random.pick([20, 100, 1_000, 5_000].map(Duration::from_millis)),
         ..ChannelOptions::default()
     }
 }

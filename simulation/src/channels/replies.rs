@@ -1,11 +1,14 @@
 //! The replies and pushes that a connection of a client receives, and whether they keep the promises.
 
+use std::time::Duration;
+
 use centrifuge_client_core::proto;
 
 use super::hooks::HookEnd;
 use super::node::Node;
 use super::session::{End, Pending, Session};
-use super::subscription::{Active, Known, is_history};
+use super::subscription::{Active, Known, Request, is_history};
+use super::tokens::Outcome;
 use crate::trace::{Subject, Trace};
 
 impl Session {
@@ -38,20 +41,44 @@ impl Session {
         let pending = self.pending.remove(&reply.id).ok_or("a command is answered twice")?;
         if let Some(error) = reply.error {
             trace.step(Subject::Client(self.client), "gets the error", error.code as usize);
-            return self.handle_error(&error, &pending, node);
+            return self.handle_error((reply.id, &error), &pending, node, trace);
         }
         match (pending, reply) {
-            (Pending::Connect(asked), proto::Reply { connect: Some(result), .. }) => {
-                self.handle_connect(result, asked.as_ref(), node)
+            (Pending::Connect { asked, token }, proto::Reply { connect: Some(result), .. }) => {
+                node.issuer.check_reply(token, (result.expires, result.ttl))?;
+                self.refreshes_at = self.plan_refresh(result.expires, result.ttl, trace);
+                self.handle_connect(result, asked.as_ref(), node, trace)
             }
             (
-                Pending::Subscribe { channel, asked, number, .. },
+                Pending::Subscribe { channel, request, number, has_bad_filter, .. },
                 proto::Reply { subscribe: Some(result), .. },
             ) => {
-                if node.plan(channel).options.subscribe_hook {
+                let plan = node.plan(channel);
+                if plan.is_private && request.token.is_none() {
+                    return Err("a private channel is open without a token");
+                }
+                if has_bad_filter {
+                    return Err("a filter is accepted that must be refused");
+                }
+                if plan.options.subscribe_hook && request.token.is_none() {
                     node.check_hook(number, HookEnd::Executed)?;
                 }
-                self.handle_subscribed(channel, &result, asked.as_ref(), node)
+                self.handle_subscribed(channel, &result, &request, node, trace)
+            }
+            (Pending::Refresh { token }, proto::Reply { refresh: Some(result), .. }) => {
+                node.mail.marks.insert("a connection is refreshed");
+                node.issuer.check_reply(Some(token), (result.expires, result.ttl))?;
+                self.refreshes_at = self.plan_refresh(result.expires, result.ttl, trace);
+                Ok(())
+            }
+            (Pending::SubRefresh { channel, token }, proto::Reply { sub_refresh: Some(result), .. }) => {
+                node.mail.marks.insert("a subscription is refreshed");
+                node.issuer.check_reply(Some(token), (result.expires, result.ttl))?;
+                let refreshes_at = self.plan_refresh(result.expires, result.ttl, trace);
+                if let Some(active) = &mut self.subscription(channel).active {
+                    active.refreshes_at = refreshes_at;
+                }
+                Ok(())
             }
             (Pending::Unsubscribe(channel), proto::Reply { unsubscribe: Some(_), .. }) => {
                 if let Some(active) = self.subscription(channel).active.take() {
@@ -72,8 +99,8 @@ impl Session {
                 node.mail.marks.insert("a procedure has a result");
                 node.check_hook(number, HookEnd::Executed)
             }
-            (Pending::Presence, proto::Reply { presence: Some(_), .. })
-            | (Pending::PresenceStats, proto::Reply { presence_stats: Some(_), .. }) => Ok(()),
+            (Pending::Presence(_), proto::Reply { presence: Some(_), .. })
+            | (Pending::PresenceStats(_), proto::Reply { presence_stats: Some(_), .. }) => Ok(()),
             (Pending::History(channel), proto::Reply { history: Some(result), .. }) => {
                 if is_history(&result, channel, node) {
                     Ok(())
@@ -85,53 +112,127 @@ impl Session {
         }
     }
 
+    /// Returns when the client refreshes something that expires: mostly before that, and sometimes in the grace period.
+    fn plan_refresh(&mut self, expires: bool, ttl: u32, trace: &Trace) -> Option<Duration> {
+        let time = Duration::from_millis(u64::from(ttl) * self.random.within(300..=1200) as u64);
+        (expires && self.has_refreshes).then(|| trace.now + time + Duration::from_millis(1))
+    }
+
     fn handle_error(
         &mut self,
-        error: &proto::Error,
+        (id, error): (u32, &proto::Error),
         pending: &Pending,
         node: &mut Node,
+        trace: &Trace,
     ) -> Result<(), &'static str> {
-        match *pending {
-            Pending::Rpc { number, .. } => return node.check_hook(number, HookEnd::Error(error.code)),
-            Pending::Publish { channel, number } if node.plan(channel).options.publish_hook => {
-                return node.check_hook(number, HookEnd::Error(error.code));
+        match pending {
+            Pending::Connect { token: Some(token), .. } => {
+                node.issuer.check_error(*token, error.code)?;
+                node.mail.marks.insert("a connection is refused");
+                self.is_refused = true;
+                self.send_close(None);
+                Ok(())
             }
-            Pending::Subscribe { channel, number, .. }
-                if node.plan(channel).options.subscribe_hook && error.code != UNRECOVERABLE =>
-            {
-                // The client tries again later.
-                if self.subscription(channel).is_wanted && !self.has_later_subscribe(channel) {
-                    self.subscription(channel).is_wanted = false;
+            Pending::Refresh { token } => {
+                node.issuer.check_error(*token, error.code)?;
+                self.refreshes_at = Some(trace.now + RETRY);
+                Ok(())
+            }
+            Pending::SubRefresh { channel, token } => {
+                // The subscription may have ended in the meantime, and then the token is not verified.
+                if error.code != DENIED || !self.is_outside(*channel) {
+                    node.issuer.check_error(*token, error.code)?;
                 }
-                return node.check_hook(number, HookEnd::Error(error.code));
+                if let Some(active) = &mut self.subscription(*channel).active {
+                    active.refreshes_at = Some(trace.now + RETRY);
+                }
+                Ok(())
             }
-            Pending::Connect(_)
-            | Pending::Subscribe { .. }
+            Pending::Subscribe { channel, .. } => self.handle_refused((id, error), pending, *channel, node),
+            Pending::Publish { channel, .. }
+            | Pending::Presence(channel)
+            | Pending::PresenceStats(channel)
+            | Pending::History(channel)
+                if error.code == DENIED && node.plan(*channel).is_private && self.is_outside(*channel) =>
+            {
+                Ok(())
+            }
+            Pending::Rpc { number, .. } => node.check_hook(*number, HookEnd::Error(error.code)),
+            Pending::Publish { channel, number } if node.plan(*channel).options.publish_hook => {
+                node.check_hook(*number, HookEnd::Error(error.code))
+            }
+            Pending::Connect { token: None, .. }
             | Pending::Unsubscribe(_)
             | Pending::Publish { .. }
-            | Pending::Presence
-            | Pending::PresenceStats
-            | Pending::History(_) => {}
+            | Pending::Presence(_)
+            | Pending::PresenceStats(_)
+            | Pending::History(_) => Err("a command is refused although it is allowed"),
         }
-        let Pending::Subscribe { channel, asked: Some(_), is_required: true, .. } = *pending else {
-            return Err("a command is refused although it is allowed");
+    }
+
+    /// Whether the server may see the client outside of a channel, at the time of a reply that has just arrived.
+    fn is_outside(&self, channel: usize) -> bool {
+        let is_active = self.subscriptions.get(&channel).is_some_and(|it| it.active.is_some());
+        !is_active || self.is_ending(channel)
+    }
+
+    /// Whether an `unsubscribe` for the channel is not answered yet.
+    fn is_ending(&self, channel: usize) -> bool {
+        let ends = |pending: &Pending| matches!(pending, Pending::Unsubscribe(other) if *other == channel);
+        self.pending.values().any(ends)
+    }
+
+    /// Checks the error of a subscription. The client tries again later.
+    fn handle_refused(
+        &mut self,
+        (id, error): (u32, &proto::Error),
+        pending: &Pending,
+        channel: usize,
+        node: &mut Node,
+    ) -> Result<(), &'static str> {
+        let Pending::Subscribe { request, is_required, number, has_bad_filter, .. } = pending else {
+            return Ok(());
         };
-        if error.code != UNRECOVERABLE {
-            return Err("a subscription is refused although it is allowed");
+        let plan = node.plan(channel);
+        let has_hook = plan.options.subscribe_hook && request.token.is_none() && !plan.is_private;
+        let is_accepted = match request.token {
+            Some(token) => matches!(node.issuer.outcome(token), Some(Outcome::Accepted(_))),
+            None => !plan.is_private,
+        };
+        let mut end = None;
+        match error.code {
+            UNRECOVERABLE if is_accepted && *is_required && !has_bad_filter => {
+                node.mail.marks.insert("a recovery is refused");
+                let _ = node.truth.take_start(self.connection, channel);
+                end = Some((channel, None, End::Gap));
+            }
+            BAD_REQUEST if is_accepted && *has_bad_filter => {
+                node.mail.marks.insert("a filter is refused");
+                if has_hook {
+                    node.check_hook(*number, HookEnd::Executed)?;
+                }
+            }
+            code if has_hook => node.check_hook(*number, HookEnd::Error(code))?,
+            code => match request.token {
+                Some(token) => {
+                    node.issuer.check_error(token, code)?;
+                    node.mail.marks.insert("a subscription token is refused");
+                }
+                None if plan.is_private && code == DENIED => {}
+                None => return Err("a subscription is refused although it is allowed"),
+            },
         }
-        node.mail.marks.insert("a recovery is refused");
-        let _ = node.truth.take_start(self.connection, channel);
-        if self.subscription(channel).is_wanted && !self.has_later_subscribe(channel) {
+        if self.subscription(channel).is_wanted && !self.has_later_subscribe(channel, id) {
             self.subscription(channel).is_wanted = false;
-            self.ended.push((channel, None, End::Gap));
+            self.ended.extend(end);
         }
         Ok(())
     }
 
-    /// Whether a `subscribe` for the channel is not answered yet.
-    fn has_later_subscribe(&self, channel: usize) -> bool {
+    /// Whether a `subscribe` for the channel after the command with this number is not answered yet.
+    fn has_later_subscribe(&self, channel: usize, number: u32) -> bool {
         let is_one = |pending: &Pending| matches!(pending, Pending::Subscribe { channel: other, .. } if *other == channel);
-        self.pending.values().any(is_one)
+        self.pending.range(number + 1..).any(|(_, pending)| is_one(pending))
     }
 
     fn handle_connect(
@@ -139,6 +240,7 @@ impl Session {
         result: proto::ConnectResult,
         asked: Option<&(usize, Known)>,
         node: &mut Node,
+        trace: &Trace,
     ) -> Result<(), &'static str> {
         if self.id.replace(result.client).is_some() {
             return Err("a client is connected twice");
@@ -150,7 +252,8 @@ impl Session {
                 node.mail.marks.insert("a connection recovers");
             }
             self.subscription(channel).is_wanted = true;
-            self.handle_subscribed(channel, result, asked, node)?;
+            let request = Request { known: asked.cloned(), ..Request::default() };
+            self.handle_subscribed(channel, result, &request, node, trace)?;
         }
         Ok(())
     }
@@ -159,12 +262,19 @@ impl Session {
         &mut self,
         channel: usize,
         result: &proto::SubscribeResult,
-        asked: Option<&Known>,
+        request: &Request,
         node: &mut Node,
+        trace: &Trace,
     ) -> Result<(), &'static str> {
         let start = node.truth.take_start(self.connection, channel);
         let start = start.ok_or("a subscription is answered that was not executed")?;
-        let active = Active::new(result, asked, channel, start, self.protocol, node)?;
+        let is_ending = self.is_ending(channel);
+        // The reply to a subscription that has ended in the meantime has no details of its token.
+        if !is_ending || result.expires {
+            node.issuer.check_reply(request.token, (result.expires, result.ttl))?;
+        }
+        let mut active = Active::new(result, request, channel, start, self.protocol, node)?;
+        active.refreshes_at = self.plan_refresh(result.expires, result.ttl, trace);
         if result.id != 0 {
             node.mail.marks.insert("a channel has a number");
             self.numbers.insert(result.id, channel);
@@ -181,14 +291,13 @@ impl Session {
     fn handle_published(&mut self, command: u32, node: &mut Node) -> Result<(), &'static str> {
         let published = node.truth.take_published(self.connection, command);
         let (channel, at) = published.ok_or("a publication is answered that was not executed")?;
-        let worker = self.worker;
-        let ends = |pending: &Pending| matches!(pending, Pending::Unsubscribe(other) if *other == channel);
+        let place = (self.worker, self.connection);
         // After `unsubscribe` nothing more need arrive.
-        if !self.pending.values().any(ends)
-            && let Some(active) = &self.subscription(channel).active
+        if !self.is_ending(channel)
+            && let Some(active) = &mut self.subscription(channel).active
         {
             node.mail.marks.insert("a publication precedes its reply");
-            if !active.has_own(at, channel, worker, node) {
+            if !active.has_own(at, channel, place, node) {
                 return Err("the reply to a publication precedes the publication");
             }
         }
@@ -216,14 +325,21 @@ impl Session {
             return active.receive(&publication, channel, place, node);
         }
         if let Some(unsubscribe) = push.unsubscribe {
-            let is_expected = active.is_positioned && unsubscribe.code == INSUFFICIENT_STATE;
+            let is_expected = match unsubscribe.code {
+                INSUFFICIENT_STATE => active.is_positioned,
+                SUBSCRIPTION_EXPIRED => node.issuer.may_have_ended(&active.grants),
+                _ => false,
+            };
             let known = subscription.active.take().and_then(|active| active.known);
-            node.mail.marks.insert("a subscription ends with a gap");
+            node.mail.marks.insert(match unsubscribe.code {
+                SUBSCRIPTION_EXPIRED => "a subscription expires",
+                _ => "a subscription ends with a gap",
+            });
             if !is_expected {
                 return Err("a subscription ends without a cause");
             }
             // A client that has already asked for the end of the subscription does not subscribe again.
-            if subscription.is_wanted && !self.has_later_subscribe(channel) {
+            if subscription.is_wanted && !self.has_later_subscribe(channel, 0) {
                 self.subscription(channel).is_wanted = false;
                 self.ended.push((channel, known, End::Gap));
             }
@@ -239,5 +355,13 @@ impl Session {
 /// The code of an error: a position cannot be recovered.
 const UNRECOVERABLE: u32 = 112;
 
-/// The code of the end of a subscription with a gap.
+/// The codes of other errors: the client may not do this, or the request is malformed.
+const DENIED: u32 = 103;
+const BAD_REQUEST: u32 = 107;
+
+/// The codes of the end of a subscription: with a gap, or because its token has expired.
 const INSUFFICIENT_STATE: u32 = 2500;
+const SUBSCRIPTION_EXPIRED: u32 = 2501;
+
+/// The time after which a client that was refused asks for another token.
+const RETRY: Duration = Duration::from_millis(200);

@@ -1,6 +1,7 @@
 //! One connection of a client, which speaks the protocol by the codec of an SDK.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use centrifuge_client_core::codec::{self, Protocol};
 use centrifuge_client_core::{Bytes, proto};
@@ -9,7 +10,8 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::node::Node;
-use super::subscription::{Known, Subscription};
+use super::subscription::{Known, Request, Subscription};
+use super::tokens::Serial;
 use crate::random::Random;
 use crate::socket::Link;
 use crate::trace::{Subject, Trace};
@@ -40,9 +42,15 @@ pub(crate) struct Session {
     pub(crate) subscriptions: BTreeMap<usize, Subscription>,
     /// The channels whose pushes have a number.
     pub(super) numbers: BTreeMap<i64, usize>,
+    /// When its client refreshes it.
+    pub(crate) refreshes_at: Option<Duration>,
+    /// Whether the client refreshes what expires.
+    pub(super) has_refreshes: bool,
+    /// Whether its `connect` was refused.
+    pub(super) is_refused: bool,
     /// Positions that are known at the end of a subscription, for its client.
     pub(crate) ended: Vec<(usize, Option<Known>, End)>,
-    random: Random,
+    pub(super) random: Random,
 }
 
 /// The state of a connection.
@@ -68,12 +76,25 @@ pub(crate) enum End {
 /// A command without a reply.
 #[derive(Debug, Clone)]
 pub(crate) enum Pending {
-    Connect(Option<(usize, Known)>),
+    Connect {
+        /// A server-side subscription that recovers.
+        asked: Option<(usize, Known)>,
+        token: Option<Serial>,
+    },
     Subscribe {
         channel: usize,
-        asked: Option<Known>,
+        request: Box<Request>,
         is_required: bool,
         number: u64,
+        /// Whether the filter must be refused.
+        has_bad_filter: bool,
+    },
+    Refresh {
+        token: Serial,
+    },
+    SubRefresh {
+        channel: usize,
+        token: Serial,
     },
     Unsubscribe(usize),
     Publish {
@@ -85,9 +106,42 @@ pub(crate) enum Pending {
         number: u64,
         data: Bytes,
     },
-    Presence,
-    PresenceStats,
+    Presence(usize),
+    PresenceStats(usize),
     History(usize),
+}
+
+impl Pending {
+    /// Returns the channel of a subscription that begins, ends or is refreshed.
+    pub(super) fn subscription(&self) -> Option<usize> {
+        match self {
+            Pending::Subscribe { channel, .. }
+            | Pending::SubRefresh { channel, .. }
+            | Pending::Unsubscribe(channel) => Some(*channel),
+            Pending::Connect { .. }
+            | Pending::Refresh { .. }
+            | Pending::Publish { .. }
+            | Pending::Rpc { .. }
+            | Pending::Presence(_)
+            | Pending::PresenceStats(_)
+            | Pending::History(_) => None,
+        }
+    }
+
+    /// Returns the token of the command.
+    pub(super) fn token(&self) -> Option<Serial> {
+        match self {
+            Pending::Connect { token, .. } => *token,
+            Pending::Subscribe { request, .. } => request.token,
+            Pending::Refresh { token } | Pending::SubRefresh { token, .. } => Some(*token),
+            Pending::Unsubscribe(_)
+            | Pending::Publish { .. }
+            | Pending::Rpc { .. }
+            | Pending::Presence(_)
+            | Pending::PresenceStats(_)
+            | Pending::History(_) => None,
+        }
+    }
 }
 
 impl Session {
@@ -98,6 +152,7 @@ impl Session {
         worker: usize,
         socket_buffer: usize,
         has_compression: bool,
+        has_refreshes: bool,
         mut random: Random,
     ) -> Session {
         let protocol = if random.one_in(2) { Protocol::Json } else { Protocol::Protobuf };
@@ -129,6 +184,9 @@ impl Session {
             pending: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            refreshes_at: None,
+            has_refreshes,
+            is_refused: false,
             ended: Vec::new(),
             random,
         }
@@ -193,6 +251,44 @@ impl Session {
         }
     }
 
+    /// Whether a command for the subscription to a channel is not answered.
+    pub(super) fn is_changing(&self, channel: usize) -> bool {
+        self.pending.values().any(|pending| pending.subscription() == Some(channel))
+    }
+
+    /// Returns when the client refreshes the connection or a subscription.
+    pub(crate) fn next_refresh(&self) -> Option<Duration> {
+        let actives = self.subscriptions.values().filter_map(|it| it.active.as_ref()?.refreshes_at);
+        actives.chain(self.refreshes_at).min()
+    }
+
+    /// Returns the channels whose subscriptions are refreshed now.
+    pub(crate) fn due_refreshes(&self, now: Duration) -> Vec<usize> {
+        let channels: Vec<usize> = self.subscriptions.keys().copied().collect();
+        let is_due = |channel: &usize| {
+            !self.is_changing(*channel)
+                && self.subscriptions[channel]
+                    .active
+                    .as_ref()
+                    .is_some_and(|active| active.refreshes_at.is_some_and(|at| at <= now))
+        };
+        channels.into_iter().filter(is_due).collect()
+    }
+
+    /// Whether a Close with this code has a cause.
+    fn explains(&self, code: Option<u16>, node: &Node) -> bool {
+        let tokens = || self.pending.values().filter_map(Pending::token);
+        match code {
+            Some(CONNECTION_EXPIRED) => node.issuer.may_have_ended(node.credentials(self.connection)),
+            Some(INVALID_TOKEN) => node.issuer.has_invalid(tokens()),
+            // It has sent more after `connect` was refused, or does not read that.
+            Some(BAD_REQUEST | STALE) => self.is_refused,
+            // The others are not caused by tokens. A client that gets one from 3500 on has done something wrong.
+            Some(code) => code < 3500,
+            None => true,
+        }
+    }
+
     fn send_frame(&mut self, opcode: OpCode, payload: &[u8]) {
         let mask = (self.random.number() as u32).to_le_bytes();
         let header = FrameHeader { is_final: true, opcode, ..FrameHeader::default() };
@@ -254,6 +350,9 @@ impl Session {
                 Received::Close(code) => {
                     trace.step(Subject::Client(self.client), "receives a Close", code.unwrap_or(0).into());
                     let was_open = self.close.is_none();
+                    if !self.explains(code, node) {
+                        return Err("the code of the Close has no cause");
+                    }
                     self.close = Some(code);
                     if was_open {
                         self.send_close(code);
@@ -269,3 +368,11 @@ impl Session {
         Ok(())
     }
 }
+
+/// The codes of a Close: the token has expired, or is invalid.
+const CONNECTION_EXPIRED: u16 = 3005;
+const INVALID_TOKEN: u16 = 3500;
+
+/// The codes of a Close after `connect` was refused.
+const BAD_REQUEST: u16 = 3501;
+const STALE: u16 = 3502;

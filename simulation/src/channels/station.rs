@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_channels::Channels;
-use postern_channels::engine::Effect;
+use postern_channels::engine::{Effect, Operation, Request};
+use postern_channels::{Channels, ChannelsConfig};
 use postern_core::worker::{WorkerEffect, WorkerMessage};
 use postern_core::{ConnectionId, Worker};
 
@@ -61,10 +61,16 @@ impl Party for Session {
 }
 
 impl Station {
-    pub(crate) fn new(number: usize, plan: &Plan, seed: u64, now: Instant) -> Station {
+    pub(crate) fn new(
+        number: usize,
+        plan: &Plan,
+        channels_config: Arc<ChannelsConfig>,
+        seed: u64,
+        now: Instant,
+    ) -> Station {
         let config = Arc::new(plan.config.share(number, plan.workers));
         let slice = config.fanout_slice;
-        let application = Channels::new(plan.channels_config.clone(), u128::from(seed) << 7 | 1, now);
+        let application = Channels::new(channels_config, u128::from(seed) << 7 | 1, now);
         Station {
             number,
             carrier: Carrier::new(Worker::with_application(application, config, seed, now), slice),
@@ -119,6 +125,19 @@ impl Station {
                         request.client.key.0,
                     );
                     node.ask(self.number, &request, around.random);
+                }
+                WorkerEffect::Application(Effect::Request(Request {
+                    client,
+                    command,
+                    operation: Operation::CheckToken(check),
+                    ..
+                })) => {
+                    around.trace.step(
+                        Subject::Worker(self.number),
+                        "asks about a token of client",
+                        client.key.0,
+                    );
+                    node.check_token(self.number, client, command, &check, around.random);
                 }
                 WorkerEffect::Application(Effect::Request(request)) => {
                     around.trace.step(

@@ -1,12 +1,16 @@
 //! What a client may receive of a channel, and what it knows of it.
 
+use std::time::Duration;
+
 use centrifuge_client_core::codec::Protocol;
 use centrifuge_client_core::{delta, proto};
 use postern_channels::namespaces::options::RecoveryMode;
 use postern_core::ConnectionId;
 
+use super::filters::selects;
 use super::node::{Node, number};
-use super::truth::Entry;
+use super::tokens::Serial;
+use super::truth::{Entry, Start};
 
 /// The last position in a channel that a client knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,24 @@ pub(crate) struct Active {
     has_deltas: bool,
     /// The data of the last publication.
     base: Option<Vec<u8>>,
+    /// The filter that the client has asked for.
+    filter: Option<proto::FilterNode>,
+    /// The number of publications since the reply, and the time of the execution.
+    received: u32,
+    begun_at: Duration,
+    /// The tokens that allow it, in the order in which they were sent.
+    pub(crate) grants: Vec<Serial>,
+    /// When the client refreshes it.
+    pub(crate) refreshes_at: Option<Duration>,
+}
+
+/// The request for a subscription, as far as the reply depends on it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Request {
+    /// The position from which it recovers.
+    pub(crate) known: Option<Known>,
+    pub(crate) filter: Option<proto::FilterNode>,
+    pub(crate) token: Option<Serial>,
 }
 
 impl Active {
@@ -47,52 +69,75 @@ impl Active {
     /// The promise that the reply breaks.
     pub(crate) fn new(
         result: &proto::SubscribeResult,
-        asked: Option<&Known>,
+        request: &Request,
         channel: usize,
-        start: usize,
+        start: Start,
         protocol: Protocol,
         node: &mut Node,
     ) -> Result<Active, &'static str> {
         let mut active = Active {
-            cursor: start,
+            cursor: start.cursor,
             is_positioned: result.positioned,
             known: None,
             protocol,
             has_deltas: result.delta,
             base: None,
+            filter: request.filter.clone(),
+            received: 0,
+            begun_at: start.at,
+            grants: request.token.into_iter().collect(),
+            refreshes_at: None,
         };
         let mut numbers = Vec::new();
         for publication in &result.publications {
             numbers.push(active.number(publication, node)?);
         }
-        let truth = &node.truth;
+        let (truth, start) = (&node.truth, start.cursor);
         let options = &node.plan(channel).options;
         if !result.recovered && !numbers.is_empty() {
             return Err("publications come without a recovery");
         }
-        if let (true, Some(asked)) = (result.recovered, asked) {
+        let mut is_partial = false;
+        let mut expected_offset = truth.offset(channel, &result.epoch, start);
+        if let (true, Some(asked)) = (result.recovered, &request.known) {
+            let selected = |entry: &&&Entry| active.selects(entry);
             let missed = truth.after(channel, &asked.epoch, asked.offset, start);
-            match options.force_recovery_mode {
-                RecoveryMode::Stream if result.epoch != asked.epoch => {
+            let is_other = result.epoch != asked.epoch;
+            let expected: Vec<&Entry> = match options.force_recovery_mode {
+                RecoveryMode::Stream if is_other => {
                     return Err("a recovery from another stream claims to be complete");
                 }
-                RecoveryMode::Stream if numbers != missed => {
-                    return Err("a recovery claims to be complete, and is not");
-                }
-                RecoveryMode::Cache if !missed.is_empty() || result.epoch != asked.epoch => {
+                RecoveryMode::Stream => missed.iter().filter(selected).copied().collect(),
+                RecoveryMode::Cache if missed.is_empty() && !is_other => Vec::new(),
+                RecoveryMode::Cache => {
                     let all = truth.after(channel, &result.epoch, 0, start);
-                    if numbers.last() != all.last() || numbers.len() != 1 {
-                        return Err("a recovery of the last publication has another one");
-                    }
+                    all.last().iter().copied().filter(selected).copied().collect()
                 }
-                RecoveryMode::Stream | RecoveryMode::Cache => {}
+            };
+            if numbers != expected.iter().map(|entry| entry.number).collect::<Vec<_>>() {
+                return Err(match options.force_recovery_mode {
+                    RecoveryMode::Stream => "a recovery claims to be complete, and is not",
+                    RecoveryMode::Cache => "a recovery of the last publication has another one",
+                });
+            }
+            if active.filter.is_some() {
+                is_partial = expected.len() < missed.len();
+                // The client moves its position by the publications.
+                match expected.last().and_then(|entry| entry.position) {
+                    Some(last) => expected_offset = last.offset,
+                    None if is_other => {}
+                    None => expected_offset = asked.offset,
+                }
             }
         } else if result.recovered {
             return Err("a recovery was not asked for");
         }
         let offset = result.publications.last().map_or(result.offset, |publication| publication.offset);
-        if options.has_history() && offset != truth.offset(channel, &result.epoch, start) {
+        if options.has_history() && offset != expected_offset {
             return Err("a subscription starts at another position than the end of the stream");
+        }
+        if is_partial {
+            node.mail.marks.insert("a filter leaves out a part of a recovery");
         }
         active.known = result.recoverable.then(|| Known { epoch: result.epoch.clone(), offset });
         Ok(active)
@@ -120,7 +165,7 @@ impl Active {
         number(&data).ok_or("a publication has other data")
     }
 
-    /// Receives a publication, which must be the next one.
+    /// Receives a publication, which must be the next one, or the latest one of an interval.
     ///
     /// # Errors
     /// The promise that it breaks.
@@ -133,29 +178,30 @@ impl Active {
     ) -> Result<(), &'static str> {
         let (worker, connection) = session;
         let found = self.number(publication, node)?;
-        let is_lossy = node.mail.lossy.contains(&(worker, channel));
-        self.skip_own(channel, connection, node);
-        let stream = &node.truth.streams[channel];
-        let next = stream.get(self.cursor..).unwrap_or_default();
-        let Some(skipped) = next.iter().position(|entry| entry.number == found) else {
-            return Err("a publication comes twice, or too early");
+        let at = match node.plan(channel).interval() {
+            Some(interval) => self.find_latest(found, channel, worker, interval, node)?,
+            None => self.find_next(found, channel, session, node)?,
         };
-        let is_own = |entry: &Entry| excludes(channel, node) && entry.publisher == Some(connection);
-        if next.get(skipped).is_some_and(is_own) {
-            return Err("a client gets its own publication");
-        }
-        let may_miss = !self.is_positioned && is_lossy || next[..skipped].iter().all(is_own);
-        if skipped > 0 && !may_miss {
-            return Err("publications are missing without a notification");
-        }
-        let Some(entry) = next.get(skipped) else { return Ok(()) };
+        let entry = &node.truth.streams[channel][at];
         if entry.position.map_or(0, |position| position.offset) != publication.offset {
             return Err("a publication has another offset");
         }
         if entry.publisher.is_some() != publication.info.is_some() {
             return Err("a publication has another publisher");
         }
-        self.cursor += skipped + 1;
+        let has_tag = |&(key, value): &(&str, &str)| publication.tags.get(key).is_some_and(|it| it == value);
+        if publication.tags.len() != entry.tags.len() || !entry.tags.iter().all(has_tag) {
+            return Err("a publication has other tags");
+        }
+        let is_after_end = |serials: &[Serial]| {
+            let ended = node.issuer.ends_at(serials).and_then(|at| node.turn_after(worker, at));
+            ended.is_some_and(|at| at < entry.at)
+        };
+        if is_after_end(&self.grants) || is_after_end(node.credentials(connection)) {
+            return Err("a publication arrives although the token has expired");
+        }
+        self.cursor = self.cursor.max(at + 1);
+        self.received += 1;
         if let Some(known) = &mut self.known {
             if entry.position.is_some_and(|position| position.epoch.as_str() != known.epoch) {
                 return Err("the stream of a subscription changes");
@@ -165,19 +211,100 @@ impl Active {
         Ok(())
     }
 
-    /// Skips the client's own publications, if it does not get them.
-    fn skip_own(&mut self, channel: usize, connection: ConnectionId, node: &Node) {
-        while excludes(channel, node)
-            && let Some(entry) = node.truth.streams[channel].get(self.cursor)
-            && entry.publisher == Some(connection)
+    /// Returns the index of a publication that must be the next one for the client.
+    fn find_next(
+        &mut self,
+        found: u64,
+        channel: usize,
+        (worker, connection): (usize, ConnectionId),
+        node: &mut Node,
+    ) -> Result<usize, &'static str> {
+        let is_lossy = node.mail.lossy.contains(&(worker, channel));
+        let before = self.cursor;
+        self.skip_others(channel, connection, node);
+        if self.cursor > before && self.filter.is_some() {
+            node.mail.marks.insert("a filter leaves out a publication");
+        }
+        let next = node.truth.streams[channel].get(self.cursor..).unwrap_or_default();
+        let Some(skipped) = next.iter().position(|entry| entry.number == found) else {
+            let before = &node.truth.streams[channel][..self.cursor];
+            let is_unselected = before.iter().any(|entry| entry.number == found && !self.selects(entry));
+            return Err(if is_unselected {
+                "a publication arrives that the filter leaves out"
+            } else {
+                "a publication comes twice, or too early"
+            });
+        };
+        let is_own = |entry: &Entry| excludes(channel, node) && entry.publisher == Some(connection);
+        if next.get(skipped).is_some_and(is_own) {
+            return Err("a client gets its own publication");
+        }
+        if !next.get(skipped).is_some_and(|entry| self.selects(entry)) {
+            return Err("a publication arrives that the filter leaves out");
+        }
+        let mut missing = next[..skipped].iter().filter(|entry| !is_own(entry) && self.selects(entry));
+        if missing.next().is_some() && (self.is_positioned || !is_lossy) {
+            return Err("publications are missing without a notification");
+        }
+        Ok(self.cursor + skipped)
+    }
+
+    /// Returns the index of a publication that must be the latest one of an interval.
+    fn find_latest(
+        &self,
+        found: u64,
+        channel: usize,
+        worker: usize,
+        interval: Duration,
+        node: &mut Node,
+    ) -> Result<usize, &'static str> {
+        let stream = &node.truth.streams[channel];
+        let at = stream.iter().rposition(|entry| entry.number == found);
+        let at = at.ok_or("a publication arrives that was not published")?;
+        if at < self.cursor {
+            // The first one may have waited since before the subscription, also if it was recovered. Then it is the latest one.
+            let may_be_older =
+                self.received == 0 && (at + 1 == self.cursor || node.mail.lossy.contains(&(worker, channel)));
+            if !may_be_older {
+                return Err("an older publication follows a newer one");
+            }
+            node.mail.marks.insert("a publication waits for a subscription");
+        }
+        if node.now.saturating_sub(self.begun_at) < interval * self.received {
+            return Err("publications follow each other faster than in the interval");
+        }
+        if at > self.cursor {
+            node.mail.marks.insert("a publication replaces an older one");
+        }
+        Ok(at)
+    }
+
+    /// Whether the filter selects a publication.
+    fn selects(&self, entry: &Entry) -> bool {
+        self.filter.as_ref().is_none_or(|filter| selects(filter, &entry.tags))
+    }
+
+    /// Skips publications that are not for the client: its own ones, if it does not get them, and others that its filter leaves
+    /// out.
+    fn skip_others(&mut self, channel: usize, connection: ConnectionId, node: &Node) {
+        while let Some(entry) = node.truth.streams[channel].get(self.cursor)
+            && (excludes(channel, node) && entry.publisher == Some(connection) || !self.selects(entry))
         {
             self.cursor += 1;
         }
     }
 
-    /// Checks that a client's own publication has arrived when its reply arrives.
-    pub(crate) fn has_own(&self, at: usize, channel: usize, worker: usize, node: &Node) -> bool {
+    /// Checks that a client's own publication has arrived when its reply arrives, unless it waits for the end of an interval.
+    pub(crate) fn has_own(
+        &mut self,
+        at: usize,
+        channel: usize,
+        (worker, connection): (usize, ConnectionId),
+        node: &Node,
+    ) -> bool {
+        self.skip_others(channel, connection, node);
         self.cursor > at
+            || node.plan(channel).interval().is_some()
             || excludes(channel, node)
             || !self.is_positioned && node.mail.lossy.contains(&(worker, channel))
     }
@@ -189,7 +316,7 @@ impl Active {
         (worker, connection): (usize, ConnectionId),
         node: &Node,
     ) -> bool {
-        self.skip_own(channel, connection, node);
+        self.skip_others(channel, connection, node);
         let may_miss = !self.is_positioned && node.mail.lossy.contains(&(worker, channel));
         self.cursor == node.truth.streams[channel].len() || may_miss
     }

@@ -1,18 +1,31 @@
 //! What was published to each channel, in the order of execution. Clients are compared with it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use postern_channels::publication::Position;
 use postern_core::ConnectionId;
 
+use super::filters::Tags;
+
 /// A publication.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
     /// The number in its data, which no other publication has.
     pub(crate) number: u64,
     pub(crate) position: Option<Position>,
     /// The client that has published it.
     pub(crate) publisher: Option<ConnectionId>,
+    pub(crate) tags: Tags,
+    pub(crate) at: Duration,
+}
+
+/// The execution of a subscription.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    /// The number of publications that precede it.
+    pub(crate) cursor: usize,
+    pub(crate) at: Duration,
 }
 
 /// The channels, and what is known about requests that are executed and not answered.
@@ -20,8 +33,8 @@ pub(crate) struct Entry {
 pub(crate) struct Truth {
     /// The publications of each channel.
     pub(crate) streams: Vec<Vec<Entry>>,
-    /// By connection and channel: the numbers of publications that precede the subscriptions.
-    starts: BTreeMap<(ConnectionId, usize), VecDeque<usize>>,
+    /// By connection and channel: the subscriptions that are not answered.
+    starts: BTreeMap<(ConnectionId, usize), VecDeque<Start>>,
     /// By connection and command: the channel and the index of the publication.
     published: BTreeMap<(ConnectionId, u32), (usize, usize)>,
 }
@@ -49,13 +62,13 @@ impl Truth {
     }
 
     /// Notes the execution of a subscription.
-    pub(crate) fn start(&mut self, connection: ConnectionId, channel: usize) {
-        let at = self.streams[channel].len();
-        self.starts.entry((connection, channel)).or_default().push_back(at);
+    pub(crate) fn start(&mut self, connection: ConnectionId, channel: usize, at: Duration) {
+        let cursor = self.streams[channel].len();
+        self.starts.entry((connection, channel)).or_default().push_back(Start { cursor, at });
     }
 
-    /// Returns the number of publications that precede the subscription whose answer has arrived.
-    pub(crate) fn take_start(&mut self, connection: ConnectionId, channel: usize) -> Option<usize> {
+    /// Returns the execution of the subscription whose answer has arrived.
+    pub(crate) fn take_start(&mut self, connection: ConnectionId, channel: usize) -> Option<Start> {
         self.starts.get_mut(&(connection, channel))?.pop_front()
     }
 
@@ -78,12 +91,12 @@ impl Truth {
         self.published.remove(&(connection, command))
     }
 
-    /// Returns the numbers of the publications of a stream after an offset, among the first `end` of the channel.
-    pub(crate) fn after(&self, channel: usize, epoch: &str, offset: u64, end: usize) -> Vec<u64> {
+    /// Returns the publications of a stream after an offset, among the first `end` of the channel.
+    pub(crate) fn after(&self, channel: usize, epoch: &str, offset: u64, end: usize) -> Vec<&Entry> {
         let is_after = |entry: &&Entry| {
             entry.position.is_some_and(|own| own.epoch.as_str() == epoch && own.offset > offset)
         };
-        self.streams[channel][..end].iter().filter(is_after).map(|entry| entry.number).collect()
+        self.streams[channel][..end].iter().filter(is_after).collect()
     }
 
     /// Returns the last offset of a stream among the first `end` publications of the channel.

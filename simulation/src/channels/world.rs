@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postern_channels::ChannelsConfig;
 use postern_channels::engine::ChannelEvent;
 
 use super::client::Client;
@@ -13,6 +14,7 @@ use super::records::Records;
 use super::session::{Session, State};
 use super::station::Station;
 use super::subscription::{Active, connection};
+use super::tokens::Issuer;
 use crate::carrier::Surroundings;
 use crate::invariants::Violation;
 use crate::random::Random;
@@ -40,6 +42,7 @@ struct World {
     /// The most steps of the run.
     most_steps: u64,
     plan: Plan,
+    channels_config: Arc<ChannelsConfig>,
     random: Random,
     /// The start of virtual time. Only differences to it are used.
     start: Instant,
@@ -52,6 +55,8 @@ struct World {
     events: BTreeMap<(Duration, u64), Event>,
     created: u64,
     phase: Phase,
+    /// When there were no more faults.
+    healed_at: Duration,
     /// Whether the node stops, and starts again when its workers have finished.
     is_draining: bool,
     /// The worker of the next connection.
@@ -70,7 +75,7 @@ enum Event {
     /// Expired histories are removed.
     Expire,
     Restart,
-    /// The answer of a hook reaches a worker.
+    /// The answer of a hook, or of the service that checks tokens, reaches a worker.
     Answer(usize, ChannelEvent),
     /// No more faults.
     Heal,
@@ -93,13 +98,19 @@ type Broken = (Option<usize>, &'static str);
 impl World {
     fn new(seed: u64, options: &Options) -> World {
         let mut random = Random::new(seed ^ 0x6368_616e);
-        let mut plan = Plan::new(&mut random);
+        let mut plan = Plan::new(&mut random, options.fault);
         let plans: Arc<[_]> = std::mem::take(&mut plan.channels).into();
+        let issuer = Arc::new(Issuer::new(plan.tokens, options.fault, random.fork()));
+        if issuer.is_used() {
+            plan.channels_config.tokens = Some(issuer.clone());
+        }
+        let channels_config = Arc::new(std::mem::take(&mut plan.channels_config));
         // The only use of a clock: an `Instant` cannot be created in another way.
         let start = Instant::now();
-        let node = Node::new(&plan, plans, random.number(), options.fault);
-        let stations = (0..plan.workers).map(|number| Station::new(number, &plan, random.number(), start));
-        let stations = stations.collect();
+        let node = Node::new(&plan, plans, issuer, random.number(), options.fault);
+        let mut station =
+            |number| Station::new(number, &plan, channels_config.clone(), random.number(), start);
+        let stations = (0..plan.workers).map(&mut station).collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, number % plan.users, random.fork()));
         let clients = clients.collect();
         let mut world = World {
@@ -114,11 +125,13 @@ impl World {
             events: BTreeMap::new(),
             created: 0,
             phase: Phase::Chaos,
+            healed_at: Duration::ZERO,
             is_draining: false,
             next_worker: 0,
             buffer: vec![0; plan.read_buffer],
             random,
             plan,
+            channels_config,
         };
         world.fill();
         world
@@ -156,6 +169,7 @@ impl World {
     fn run(&mut self) -> Result<(), Broken> {
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.trace.now = at;
+            self.node.set_now(at);
             if self.handle(event)? {
                 break;
             }
@@ -199,7 +213,7 @@ impl World {
             }
             Event::Restart => self.restart(),
             Event::Answer(worker, event) => {
-                self.trace.step(Subject::World, "a hook answers to worker", worker);
+                self.trace.step(Subject::World, "the backend answers to worker", worker);
                 self.node.answer(worker, event);
             }
             Event::Heal if self.phase == Phase::Chaos => self.heal(),
@@ -231,6 +245,7 @@ impl World {
             worker,
             self.plan.socket_buffer,
             self.plan.has_compression,
+            self.clients[client].has_refreshes,
             self.random.fork(),
         ));
         self.clients[client].connect(session);
@@ -265,8 +280,8 @@ impl World {
         }
         if let Some(Some(code)) = session.close {
             self.trace.seen.insert(code);
-            // A client with another code would not connect again, or has done something wrong.
-            if !matches!(code, 3001 | 3008 | 3010 | 3012 | 3013 | 1000 | 3000) {
+            // The session has checked the causes of those that tokens have.
+            if !matches!(code, 3001 | 3005 | 3008 | 3010 | 3012 | 3013 | 1000 | 3000 | 3500 | 3501 | 3502) {
                 return Err((Some(number), "the code of the Close has no cause"));
             }
         }
@@ -327,6 +342,7 @@ impl World {
             buffer: &mut self.buffer,
         };
         let sessions = station.turn(&mut self.node, &mut around);
+        self.node.end_turn(worker);
         let answers = std::mem::take(&mut self.node.backend.answers);
         for (delay, worker, event) in answers {
             self.add(self.trace.now + delay, Event::Answer(worker, event));
@@ -382,7 +398,8 @@ impl World {
         let (now, seed) = (self.now(), self.random.number());
         self.node.start(&self.plan, seed);
         for worker in 0..self.plan.workers {
-            self.stations[worker] = Station::new(worker, &self.plan, self.random.number(), now);
+            let (config, seed) = (self.channels_config.clone(), self.random.number());
+            self.stations[worker] = Station::new(worker, &self.plan, config, seed, now);
         }
         for session in &mut self.sessions {
             // Some were waiting to be opened.
@@ -394,6 +411,7 @@ impl World {
     fn heal(&mut self) {
         self.trace.step(Subject::World, "no more faults", 0);
         self.phase = Phase::Healing;
+        self.healed_at = self.trace.now;
         self.node.enlarge_inboxes();
         for client in 0..self.clients.len() {
             self.clients[client].is_hasty = true;
@@ -421,8 +439,9 @@ impl World {
             self.clients[session.client].session != Some(number) && !session.link.is_closed()
         };
         let has_old = self.sessions.iter().enumerate().any(is_old);
-        let is_quiet = self.node.is_quiet() && !self.is_draining && !has_old;
-        if restless.is_some() || !is_quiet {
+        let is_quiet = self.node.is_quiet() && self.node.has_settled() && !self.is_draining && !has_old;
+        let has_ends = self.has_ends()?;
+        if restless.is_some() || !is_quiet || has_ends {
             if self.trace.now > self.plan.chaos + LONGEST_HEALING {
                 let session = restless.and_then(|client| client.session);
                 return Err((session, "a command is not answered, or an event never arrives"));
@@ -440,6 +459,31 @@ impl World {
         self.drain();
         self.add(self.trace.now + LONGEST_HEALING, Event::Deadline);
         Ok(())
+    }
+
+    /// Returns whether something has expired and has not ended.
+    ///
+    /// # Errors
+    /// It should have ended long ago.
+    fn has_ends(&self) -> Result<bool, Broken> {
+        let mut has_ends = false;
+        for number in self.clients.iter().filter_map(|client| client.session) {
+            let session = &self.sessions[number];
+            if !session.is_open() {
+                continue;
+            }
+            let actives = session.subscriptions.values().filter_map(|it| it.active.as_ref());
+            let grants = actives.map(|active| active.grants.as_slice());
+            for serials in grants.chain([self.node.credentials(session.connection)]) {
+                let ends_at = self.node.issuer.ends_at(serials).filter(|at| *at <= self.trace.now);
+                let Some(ends_at) = ends_at else { continue };
+                has_ends = true;
+                if ends_at + LONGEST_END < self.trace.now && self.healed_at + LONGEST_END < self.trace.now {
+                    return Err((Some(number), "something lasts although its token has expired"));
+                }
+            }
+        }
+        Ok(has_ends)
     }
 
     fn check_subscriptions(&mut self) -> Result<(), Broken> {
@@ -530,6 +574,9 @@ const EXPIRY: Duration = Duration::from_secs(1);
 
 /// The time between two checks of whether all clients are at rest.
 const CHECK: Duration = Duration::from_millis(500);
+
+/// The longest time until a client without faults knows of the end of something that has expired.
+const LONGEST_END: Duration = Duration::from_secs(10);
 
 /// The longest time until all clients are at rest, and until all workers have finished.
 const LONGEST_HEALING: Duration = Duration::from_secs(120);
