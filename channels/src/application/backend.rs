@@ -112,7 +112,7 @@ impl Channels {
             let body = PushBody::Unsubscribe { code: UNSUBSCRIBED, reason: "server unsubscribe" };
             view::write_push(form, &mut self.buffer, Topic::Channel(&channel), body);
             self.send(key, form, fanout);
-            self.requests.push_back(super::end(place, id, channel, form));
+            self.requests.push_back(super::ends::end(place, id, channel, form));
         }
     }
 }
@@ -126,7 +126,7 @@ fn close(
 ) -> bool {
     let Some((client, _)) = fanout.client(key) else { return false };
     let (code, reason) = if client.is_some() { channels } else { echo };
-    super::close_client(key, code, reason, fanout)
+    super::ends::close_client(key, code, reason, fanout)
 }
 
 fn frame<'w>(message: &OutgoingMessage, fanout: &mut Fanout<'w, Channels>) -> SharedFrame<'w> {
