@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::namespaces::options::{ChannelOptions, RecoveryMode};
-use crate::publication::{ClientId, Since, Tags};
+use crate::publication::{ClientId, Epoch, Since, Tags};
 
 const SECOND: Duration = Duration::from_secs(1);
 const OPTIONS: HistoryOptions = HistoryOptions {
