@@ -235,6 +235,7 @@ fn presence_has_the_clients_of_all_nodes_and_survives_the_end_of_one() {
         let start = Instant::now();
         second.process.kill();
         while stats(&first) != expected(1, 1) {
+            // A lease lasts 15 s, and the other node looks every 5 s. The rest is the time of the commands.
             assert!(start.elapsed() < Duration::from_secs(22), "{}", stats(&first));
             thread::sleep(Duration::from_millis(100));
         }
