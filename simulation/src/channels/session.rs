@@ -45,7 +45,7 @@ pub(crate) struct Session {
     /// When its client refreshes it.
     pub(crate) refreshes_at: Option<Duration>,
     /// Whether the client refreshes what expires.
-    pub(super) has_refreshes: bool,
+    pub(crate) has_refreshes: bool,
     /// Whether its `connect` was refused.
     pub(super) is_refused: bool,
     /// Positions that are known at the end of a subscription, for its client.
@@ -152,7 +152,6 @@ impl Session {
         worker: usize,
         socket_buffer: usize,
         has_compression: bool,
-        has_refreshes: bool,
         mut random: Random,
     ) -> Session {
         let protocol = if random.one_in(2) { Protocol::Json } else { Protocol::Protobuf };
@@ -185,7 +184,7 @@ impl Session {
             subscriptions: BTreeMap::new(),
             numbers: BTreeMap::new(),
             refreshes_at: None,
-            has_refreshes,
+            has_refreshes: false,
             is_refused: false,
             ended: Vec::new(),
             random,

@@ -238,16 +238,17 @@ impl World {
         self.next_worker += self.random.within(0..=2);
         let user = user_name(this.user);
         self.trace.step(Subject::Client(client), "connects to worker", worker);
-        self.sessions.push(Session::new(
+        let mut new = Session::new(
             client,
             &user,
             connection(session),
             worker,
             self.plan.socket_buffer,
             self.plan.has_compression,
-            self.clients[client].has_refreshes,
             self.random.fork(),
-        ));
+        );
+        new.has_refreshes = self.clients[client].has_refreshes;
+        self.sessions.push(new);
         self.clients[client].connect(session);
         self.stations[worker].arrivals.push(session);
         self.wake(worker, self.trace.now);
