@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
 /// The command line. The secret comes from the environment, because other users of the machine can read command lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Args {
     /// The address to listen on.
     pub listen: SocketAddr,
@@ -15,6 +16,8 @@ pub struct Args {
     pub token_lifetime: Duration,
     /// The control port of Postern, which ends the connections of a session at its logout.
     pub revoke_at: Option<SocketAddr>,
+    /// The folders whose files are served below `/example/`.
+    pub files: Vec<PathBuf>,
     /// Whether to check the service that listens on `listen`, instead of starting one.
     pub healthcheck: bool,
 }
@@ -28,6 +31,7 @@ impl Args {
             listen: *matches.get_one("listen").expect("it has a default"),
             token_lifetime: *matches.get_one("token-ttl").expect("it has a default"),
             revoke_at: matches.get_one("revoke-at").copied(),
+            files: matches.get_many("files").unwrap_or_default().cloned().collect(),
             healthcheck: matches.get_flag("healthcheck"),
         })
     }
@@ -58,6 +62,14 @@ fn command() -> Command {
                 .value_name("ADDRESS")
                 .help("Control port of Postern, which ends the connections of a session at its logout; needs POSTERN_API_KEY")
                 .value_parser(value_parser!(SocketAddr)),
+        )
+        .arg(
+            Arg::new("files")
+                .long("files")
+                .value_name("FOLDER")
+                .help("Serve the files of this folder below /example/; with several folders, the first that has a file")
+                .value_parser(value_parser!(PathBuf))
+                .action(ArgAction::Append),
         )
         .arg(
             Arg::new("healthcheck")
@@ -94,7 +106,13 @@ mod tests {
         let args = parse(&[]).expect("nothing is required");
         assert_eq!(args.listen.to_string(), "127.0.0.1:9292");
         assert_eq!(args.token_lifetime, Duration::from_secs(3600));
-        assert!(!args.healthcheck);
+        assert!(!args.healthcheck && args.files.is_empty());
+    }
+
+    #[test]
+    fn folders_keep_their_order() {
+        let args = parse(&["--files", "page", "--files", "sdk"]).expect("good flags");
+        assert_eq!(args.files, [PathBuf::from("page"), PathBuf::from("sdk")]);
     }
 
     #[test]

@@ -9,11 +9,12 @@
 //! | `/identity/login` | POST `{"email","password"}` | 200 `{"accessToken"}` and a cookie; 401, 400, 413 |
 //! | `/identity/logout` | POST | 200, and the cookie is removed |
 //! | `/` | GET, HEAD | the page of the development chain |
+//! | `/example/`, and files below | GET, HEAD | the files of an example |
 //! | `/identity/validate`, and below | any | 200 with `User-ID`, `User-Email`, `User-Name`; or 401 |
 //!
 //! In reading order: [`users`] and [`tokens`] are independent of HTTP, [`bearer`] finds the token in a request, [`page`] is
-//! the page, [`service`] answers requests without a socket, [`revoke`] calls Postern, [`serve`] is the socket, [`args`] the command line, and
-//! [`run`] the program.
+//! the page, [`files`] has the files of an example, [`service`] answers requests without a socket, [`revoke`] calls Postern, [`serve`] is
+//! the socket, [`args`] the command line, and [`run`] the program.
 
 pub mod users;
 
@@ -22,6 +23,8 @@ pub mod tokens;
 pub mod bearer;
 
 pub mod page;
+
+pub mod files;
 
 pub mod service;
 

@@ -14,13 +14,26 @@ use hyper::header::{
 
 /// Returns the page with a new nonce.
 pub fn page() -> Response<Full<Bytes>> {
+    respond(PAGE, "")
+}
+
+/// Returns a page that is a file: its scripts and styles get a nonce, and it may load files that are next to it.
+pub fn page_of_file(page: &str) -> Response<Full<Bytes>> {
+    let page = ["script", "style"].into_iter().fold(page.to_owned(), |page, name| {
+        page.replace(&format!("<{name}>"), &format!("<{name} nonce=\"{{{{nonce}}}}\">"))
+    });
+    respond(&page, "'self' ")
+}
+
+/// Returns a page with a new nonce for each `{{nonce}}`. `own` is empty, or a source that scripts, styles and images may have.
+fn respond(page: &str, own: &str) -> Response<Full<Bytes>> {
     // The keys of each state are random, so that the next value cannot be guessed.
     let [high, low] = [0, 1].map(|half: u64| RandomState::new().hash_one(half));
     let nonce = format!("{high:016x}{low:016x}");
-    let mut response = Response::new(Full::new(Bytes::from(PAGE.replace("{{nonce}}", &nonce))));
+    let mut response = Response::new(Full::new(Bytes::from(page.replace("{{nonce}}", &nonce))));
     let policy = format!(
-        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src {own}'nonce-{nonce}'; style-src {own}'nonce-{nonce}'; img-src {own}data:; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     let policy = HeaderValue::try_from(policy).expect("it is printable ASCII");
     let headers = response.headers_mut();
@@ -71,6 +84,19 @@ mod tests {
             nonces.push(nonce.to_owned());
         }
         assert_ne!(nonces[0], nonces[1]);
+    }
+
+    #[test]
+    fn scripts_and_styles_of_a_file_get_the_nonce() {
+        let response =
+            page_of_file("<style>p {}</style><script src=\"a.js\" defer></script><script>1</script>");
+        let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().expect("ASCII").to_owned();
+        let nonce = policy.split("'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).expect("a nonce");
+        let expected = format!(
+            "<style nonce=\"{nonce}\">p {{}}</style><script src=\"a.js\" defer></script><script nonce=\"{nonce}\">1</script>"
+        );
+        assert!(policy.contains("script-src 'self' 'nonce-") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(text(response), expected);
     }
 
     /// A browser would silently ignore what the policy forbids: script and style in attributes, and resources of

@@ -10,6 +10,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::args::Args;
+use crate::files::Files;
 use crate::revoke::Revoker;
 use crate::serve::serve;
 use crate::service::Service;
@@ -37,7 +38,8 @@ pub fn run(on_issue: fn(&str)) -> ExitCode {
     let tokens = Tokens::new(secret.as_bytes(), args.token_lifetime).on_issue(on_issue);
     let key = std::env::var("POSTERN_API_KEY").unwrap_or_default();
     let revoker = args.revoke_at.map(|address| Revoker { address, key });
-    let Err(error) = serve(args.listen, Service::new(tokens), revoker);
+    let service = Service::new(tokens).with_files(Files::new(args.files));
+    let Err(error) = serve(args.listen, service, revoker);
     eprintln!("identity: cannot listen on {}: {error}", args.listen);
     ExitCode::FAILURE
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::bearer::{self, COOKIE_NAME};
+use crate::files::Files;
 use crate::page::page;
 use crate::tokens::{BadToken, Claims, Tokens};
 use crate::users;
@@ -20,6 +21,7 @@ use crate::users;
 /// The service.
 pub struct Service {
     tokens: Tokens,
+    files: Files,
 }
 
 /// The answer to a request.
@@ -44,6 +46,8 @@ pub enum Route {
     Logout,
     /// `/`
     Page,
+    /// `/example/`, and everything below
+    File,
     /// `/identity/validate` and everything below: Envoy appends the path of the original request.
     Validate,
     /// Any other path.
@@ -55,6 +59,7 @@ impl Route {
     pub fn of(path: &str) -> Self {
         match path.strip_prefix("/identity/") {
             None if path == "/" => Self::Page,
+            None if path.starts_with(Files::PREFIX) => Self::File,
             Some("login") => Self::Login,
             Some("refresh") => Self::Refresh,
             Some("logout") => Self::Logout,
@@ -72,7 +77,13 @@ impl Route {
 impl Service {
     /// Creates the service with these tokens.
     pub fn new(tokens: Tokens) -> Self {
-        Self { tokens }
+        Self { tokens, files: Files::default() }
+    }
+
+    /// Serves these files, too.
+    #[must_use]
+    pub fn with_files(self, files: Files) -> Self {
+        Self { files, ..self }
     }
 
     /// Answers a request. `body` is empty unless [`Route::wants_body`] is true.
@@ -84,8 +95,14 @@ impl Service {
             Route::Page if [Method::GET, Method::HEAD].contains(&head.method) => {
                 Answer { response: page(), user: None, ended_session: None }
             }
+            Route::File if [Method::GET, Method::HEAD].contains(&head.method) => {
+                match self.files.answer(head.uri.path()) {
+                    Some(response) => Answer { response, user: None, ended_session: None },
+                    None => refusal(StatusCode::NOT_FOUND, "not_found", "there is no such file"),
+                }
+            }
             Route::Login | Route::Refresh | Route::Logout => method_not_allowed("POST"),
-            Route::Page => method_not_allowed("GET, HEAD"),
+            Route::Page | Route::File => method_not_allowed("GET, HEAD"),
             Route::Validate => self.validate(head, now),
             Route::Unknown => refusal(StatusCode::NOT_FOUND, "not_found", "there is no such path"),
         }
@@ -254,6 +271,9 @@ mod tests {
             ("/identity", Route::Unknown),
             ("/", Route::Page),
             ("/index.html", Route::Unknown),
+            ("/example", Route::Unknown),
+            ("/example/", Route::File),
+            ("/example/a.js", Route::File),
             ("/identity/", Route::Unknown),
             ("/identity/logout", Route::Logout),
             ("/identity/refresh", Route::Refresh),
