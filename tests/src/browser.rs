@@ -49,6 +49,7 @@ impl Browser {
     pub fn start_with(flags: &[&str]) -> Self {
         let (chromium, libraries, fonts) =
             provision::chromium().unwrap_or_else(|failure| panic!("{failure}"));
+        let chinese = provision::chinese_font().unwrap_or_else(|failure| panic!("{failure}"));
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(chromium);
         command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]);
@@ -56,6 +57,7 @@ impl Browser {
         command.args(["--disable-dev-shm-usage", "--remote-debugging-port=0", "about:blank"]);
         command.args(flags).arg(format!("--user-data-dir={}", folder.path().display()));
         command.env("LD_LIBRARY_PATH", libraries).env("FONTCONFIG_PATH", fonts).env("HOME", folder.path());
+        command.env("XDG_DATA_HOME", chinese);
         let process = Process::spawn("chromium", &mut command).expect("it starts").ending(Ending::Terminate);
         let beginning = "DevTools listening on ws://";
         let line = process.wait_for_line(|line| line.starts_with(beginning), PATIENCE).expect("it listens");

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use postern_chain::provision::{debian, libraries, npm, pip, sdist, wheel};
-pub use postern_chain::provision::{nginx, python_websockets, redis, traefik};
+pub use postern_chain::provision::{javascript_sdk, nginx, pika, python_websockets, redis, traefik};
 use postern_chain::{Failure, workspace};
 
 /// Returns a folder for `PYTHONPATH` with `kosoku`, a rewrite of the Autobahn test suite.
@@ -47,11 +47,6 @@ pub fn cent() -> Result<PathBuf, Failure> {
     pip("cent-5.2.0", "cent", &ARGUMENTS.split_whitespace().collect::<Vec<_>>())
 }
 
-/// Returns a folder for `PYTHONPATH` with `pika`, a client of RabbitMQ.
-pub fn pika() -> Result<PathBuf, Failure> {
-    pip("pika-1.3.2", "pika", &["--no-deps", "--only-binary=:all:", "pika==1.3.2"])
-}
-
 /// Returns a folder for `PYTHONPATH` with `schemathesis`, which checks an API with its description.
 pub fn schemathesis() -> Result<PathBuf, Failure> {
     const ARGUMENTS: &str = "--no-deps --only-binary=:all: schemathesis==4.32.5 anyio==4.16.0 certifi charset-normalizer==3.5.3 \
@@ -65,11 +60,6 @@ pub fn schemathesis() -> Result<PathBuf, Failure> {
 /// Returns a folder for `NODE_PATH` with `ws`.
 pub fn node_ws() -> Result<PathBuf, Failure> {
     npm("node-ws-8.23.0", "ws", &["ws@8.23.0"])
-}
-
-/// Returns a folder for `NODE_PATH` with the JavaScript SDK of the protocol of channels, and `ws`.
-pub fn javascript_sdk() -> Result<PathBuf, Failure> {
-    npm("javascript-sdk-5.8.0", "centrifuge", &["centrifuge@5.8.0", "ws@8.23.0"])
 }
 
 /// Returns a folder for `NODE_PATH` with `axe-core`, which checks the accessibility of pages.
@@ -110,6 +100,12 @@ pub fn chromium() -> Result<(PathBuf, OsString, PathBuf), Failure> {
     let executable = "usr/lib/chromium/chromium";
     let root = debian("chromium-of-the-distribution", executable, &["chromium"], &["fonts-dejavu-core"])?;
     Ok((root.join(executable), libraries(&root)?, root.join("etc/fonts")))
+}
+
+/// Returns a folder for `XDG_DATA_HOME` with a font of Chinese characters, which the name of a demo user has.
+pub fn chinese_font() -> Result<PathBuf, Failure> {
+    let font = "usr/share/fonts/truetype/wqy/wqy-microhei.ttc";
+    Ok(debian("chinese-font-of-the-distribution", font, &[], &["fonts-wqy-microhei"])?.join("usr/share"))
 }
 
 /// Returns the folder with the executables `prometheus` and `promtool`.

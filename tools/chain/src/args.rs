@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::example::Example;
 use crate::gateway::{Addresses, Gateway};
 
 /// The command line.
@@ -27,6 +29,8 @@ pub struct Args {
     pub redis: Option<SocketAddr>,
     /// The address of RabbitMQ, if it runs. It uses the next two ports, too.
     pub rabbitmq: Option<SocketAddr>,
+    /// The example to serve.
+    pub example: Option<Example>,
 }
 
 /// A build of Postern.
@@ -44,6 +48,12 @@ impl Args {
     /// Parses the command line. The first word is the name of the program.
     pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(words)?;
+        let count = *matches.get_one(NODES).expect("the flag has a default");
+        let example = matches.get_one::<String>(EXAMPLE).map(|name| Example::named(name));
+        if example.is_some() && count > 1 && !matches.get_flag("redis") {
+            let message = "with --example, several nodes need --redis: without it, each has other channels";
+            return Err(command().error(ErrorKind::MissingRequiredArgument, message));
+        }
         Ok(Self {
             gateway: if matches.get_flag("nginx") { Gateway::Nginx } else { Gateway::Traefik },
             package: if matches.get_flag("smol") { "postern-smol" } else { "postern" },
@@ -58,9 +68,10 @@ impl Args {
                 postern: address(&matches, PORT),
             },
             control: address(&matches, CONTROL_PORT),
-            count: *matches.get_one(NODES).expect("the flag has a default"),
+            count,
             redis: matches.get_flag("redis").then(|| address(&matches, REDIS_PORT)),
             rabbitmq: matches.get_flag("rabbitmq").then(|| address(&matches, RABBITMQ_PORT)),
+            example,
         })
     }
 }
@@ -103,6 +114,8 @@ pub(super) const RABBITMQ_PORT: &str = "rabbitmq-port";
 
 const NODES: &str = "nodes";
 
+const EXAMPLE: &str = "example";
+
 const POSTERN: &str = "postern";
 
 fn command() -> Command {
@@ -139,6 +152,13 @@ fn command() -> Command {
         )
         .arg(flag("redis", "Run Redis, too"))
         .arg(flag("rabbitmq", "Run RabbitMQ, too, and publish the messages of its exchange postern"))
+        .arg(
+            Arg::new(EXAMPLE)
+                .long(EXAMPLE)
+                .value_name("NAME")
+                .value_parser(Example::NAMES)
+                .help("Serve the page of examples/NAME, with its channels and its backend"),
+        )
         .arg(port(GATEWAY_PORT, "9191", "Port of the gateway, where clients connect"))
         .arg(port(IDENTITY_PORT, "9292", "Port of the Identity service"))
         .arg(port(PORT, "8080", "Port of Postern"))
@@ -195,7 +215,13 @@ mod tests {
         assert_eq!(nodes, [("postern 1".to_owned(), 8080, 8081), ("postern 2".to_owned(), 8082, 8083)]);
         assert_eq!(args.redis.map(|address| address.port()), Some(6379));
         assert_eq!(args.rabbitmq.map(|address| address.port()), Some(5));
-        for words in [&["--nodes", "0"][..], &["--nodes", "10"], &["--nodes", "2", "--nginx"]] {
+        let args = parse(&["--example", "auction", "--nodes", "2", "--redis"]).expect("good flags");
+        assert_eq!(args.example, Some(Example::Auction));
+        let error = parse(&["--example", "plain", "--nodes", "2"]).expect_err("the nodes share no channels");
+        assert!(error.to_string().contains("--redis") && error.exit_code() == 2, "{error}");
+        for words in
+            [&["--example", "none"][..], &["--nodes", "0"], &["--nodes", "10"], &["--nodes", "2", "--nginx"]]
+        {
             parse(words).expect_err("these are refused");
         }
     }

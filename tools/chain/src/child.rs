@@ -21,6 +21,13 @@ pub(crate) struct Child {
 impl Child {
     /// Starts `command` and waits until it listens on `address`.
     pub(crate) fn start(name: &str, command: &mut Command, address: SocketAddr) -> Result<Self, Failure> {
+        let mut child = Self::spawn(name, command)?;
+        child.wait_until_listening(address)?;
+        Ok(child)
+    }
+
+    /// Starts `command`, which does not listen.
+    pub(crate) fn spawn(name: &str, command: &mut Command) -> Result<Self, Failure> {
         // Ctrl-C at a terminal signals the whole foreground group. Each child has its own group, so that `chain` ends
         // them, one after the other.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -32,9 +39,7 @@ impl Child {
         if let Some(output) = process.stderr.take() {
             print_in_background(name, output);
         }
-        let mut child = Self { name: name.to_owned(), process };
-        child.wait_until_listening(address)?;
-        Ok(child)
+        Ok(Self { name: name.to_owned(), process })
     }
 
     fn wait_until_listening(&mut self, address: SocketAddr) -> Result<(), Failure> {

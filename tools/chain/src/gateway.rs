@@ -56,28 +56,33 @@ impl Gateway {
         self.command(folder, addresses)
     }
 
-    /// Returns the change of its configuration that routes `/` to the page of the Identity service.
+    /// Returns the change of its configuration that routes `/`, the page of the Identity service, and the files of an example below
+    /// `/example/`.
     pub fn with_page(self, addresses: Addresses) -> (String, String) {
         match self {
             Self::Traefik => {
                 let rule = "rule: \"PathPrefix(`/identity`)\"";
-                (rule.to_owned(), rule.replace(")\"", ") || Path(`/`)\""))
+                (rule.to_owned(), rule.replace(")\"", ") || Path(`/`) || PathPrefix(`/example/`)\""))
             }
             Self::Nginx => {
                 let rest = "        location / {\n            return 404;";
                 let page = format!(
-                    "        location = / {{\n            proxy_pass http://{};\n            \
-                     proxy_set_header Host $http_host;\n        }}\n\n",
+                    " {{\n            proxy_pass http://{};\n            proxy_set_header Host $http_host;\n        \
+                     }}\n\n",
                     addresses.identity
                 );
-                (rest.to_owned(), page + rest)
+                let pages = format!("        location = /{page}        location /example/{page}");
+                (rest.to_owned(), pages + rest)
             }
             Self::Haproxy => {
                 let rule = "{ path /ws /ws/refresh /connection/websocket /connection/websocket/refresh } or { path_beg /identity/ }\n";
                 let all = "    http-request return status 404 unless ";
                 (
                     format!("{all}{rule}"),
-                    format!("{all}{{ path / }} or {rule}    use_backend identity if {{ path / }}\n"),
+                    format!(
+                        "{all}{{ path / }} or {{ path_beg /example/ }} or {rule}    use_backend identity if {{ path / }} or {{ \
+                         path_beg /example/ }}\n"
+                    ),
                 )
             }
         }

@@ -3,6 +3,36 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::example::Example;
+use crate::{Failure, provision};
+
+/// Returns the text for an example. `amqp` is the URL of RabbitMQ, if it runs.
+pub(crate) fn of_example(
+    example: Example,
+    gateway: SocketAddr,
+    amqp: Option<&str>,
+) -> Result<String, Failure> {
+    let port = gateway.port();
+    let mut text = format!(
+        "
+The example is ready. Open http://localhost:{port}/example/ in several tabs, and log in as another user in each.
+Its files are in {}; reload the page after a change.
+",
+        example.folder().display()
+    );
+    if let (Example::Auction, Some(url)) = (example, amqp) {
+        text += &format!(
+            "
+  # Bid by RabbitMQ:
+  AMQP_URL='{url}' PYTHONPATH='{}' python3 '{}' --bid 500
+",
+            provision::pika()?.display(),
+            example.folder().join("house.py").display(),
+        );
+    }
+    Ok(text)
+}
+
 /// Returns the commands for a chain whose gateway listens on `gateway`. `websockets` is a folder for `PYTHONPATH`.
 ///
 /// Each command is one line, so that a copied line is a whole command. `tests/tests/chain.rs` runs them.

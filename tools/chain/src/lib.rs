@@ -4,8 +4,8 @@
 //! configurations, so they use this library, too.
 //!
 //! In reading order: [`failure`] is the error type, [`workspace`] has the paths of the checkout, [`provision`] downloads programs
-//! written by others, [`gateway`] configures the gateways, [`rabbitmq`] the message broker, [`args`] is the command line, and
-//! [`run()`] starts and ends the processes.
+//! written by others, [`gateway`] configures the gateways, [`rabbitmq`] the message broker, [`example`] has the examples,
+//! [`args`] is the command line, and [`run()`] starts and ends the processes.
 
 pub mod failure;
 pub mod workspace;
@@ -14,6 +14,8 @@ pub mod provision;
 
 pub mod gateway;
 pub mod rabbitmq;
+
+pub mod example;
 
 pub mod args;
 mod child;

@@ -36,6 +36,16 @@ pub fn python_websockets() -> Result<PathBuf, Failure> {
     pip("python-websockets-17.4", "websockets", &["--no-deps", "--only-binary=:all:", "websockets==17.4"])
 }
 
+/// Returns a folder for `PYTHONPATH` with `pika`, a client of RabbitMQ.
+pub fn pika() -> Result<PathBuf, Failure> {
+    pip("pika-1.3.2", "pika", &["--no-deps", "--only-binary=:all:", "pika==1.3.2"])
+}
+
+/// Returns a folder for `NODE_PATH` with the JavaScript SDK of the protocol of channels, and `ws`, which it needs in Node.
+pub fn javascript_sdk() -> Result<PathBuf, Failure> {
+    npm("javascript-sdk-5.8.0", "centrifuge", &["centrifuge@5.8.0", "ws@8.23.0"])
+}
+
 /// Returns one executable of a Python wheel.
 ///
 /// # Errors

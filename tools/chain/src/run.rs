@@ -2,6 +2,7 @@
 //! three on a signal or when one of them ends.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -17,6 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::args::{self, Args, Build};
 use crate::child::Child;
+use crate::example::Example;
 use crate::gateway::Gateway;
 use crate::services::Services;
 use crate::{Failure, gateway, instructions, provision, secret};
@@ -37,7 +39,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     ));
     args.gateway.provision()?;
     let websockets = provision::python_websockets()?;
+    let files = args.example.map(Example::files).transpose()?.unwrap_or_default();
     let mut services = Services::prepare(args)?;
+    let amqp = services.amqp();
+    let backend = match args.example {
+        Some(example) => example.backend(args.control, &api_key, amqp.as_deref())?,
+        None => None,
+    };
     if interrupt.came() {
         return Ok(());
     }
@@ -47,6 +55,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     identity.args(["--listen", &addresses.identity.to_string()]).env("JWT_SECRET", &secret);
     // A logout ends the connections of its session.
     identity.args(["--revoke-at", &args.control.to_string()]).env("POSTERN_API_KEY", &api_key);
+    identity.args(files.iter().flat_map(|folder| [OsStr::new("--files"), folder.as_os_str()]));
     let identity = start("identity", &mut identity, addresses.identity)?;
 
     let services_running = services.start()?;
@@ -60,6 +69,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         command.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
         // For clients that send their token in a message.
         command.env("JWT_SECRET", &secret).env("POSTERN_API_KEY", &api_key);
+        if let Some(example) = args.example
+            && std::env::var_os(CHANNELS_FILE).is_none()
+        {
+            command.env(CHANNELS_FILE, example.channels());
+        }
         services.configure(&mut command, &postern);
         posterns.push(start(&node.name, &mut command, node.data)?);
     }
@@ -75,9 +89,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let gateway = start(&args.gateway.to_string(), &mut gateway, addresses.gateway)?;
     gateway::wait_until_routed(addresses.gateway)?;
 
+    let backend = backend.map(|mut command| Child::spawn("house", &mut command)).transpose()?;
+
+    if let Some(example) = args.example {
+        print_block(&instructions::of_example(example, addresses.gateway, amqp.as_deref())?);
+    }
     print_block(&instructions::text(addresses.gateway, &websockets));
     // The order in which they end: Postern can still send Close frames through the gateway.
-    let mut children = posterns;
+    let mut children: Vec<_> = backend.into_iter().chain(posterns).collect();
     children.extend([gateway, identity]);
     children.extend(services_running);
     let outcome = watch(&mut children, &interrupt);
@@ -226,6 +245,8 @@ fn print_block(text: &str) {
     // `println!` would panic if standard output is closed, and the children would not be ended.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
+
+const CHANNELS_FILE: &str = "POSTERN_CHANNELS_FILE";
 
 /// Two signals within this time count as one.
 const REPEAT: Duration = Duration::from_millis(200);

@@ -58,6 +58,11 @@ impl Services {
         Ok(children)
     }
 
+    /// Returns the URL of RabbitMQ, if it runs.
+    pub(crate) fn amqp(&self) -> Option<String> {
+        self.rabbitmq.as_ref().map(RabbitMq::url)
+    }
+
     /// Adds their addresses to the environment of a Postern, which `program` is. Settings that are present stay.
     pub(crate) fn configure(&self, postern: &mut Command, program: &Path) {
         let is_given = |name: &str| std::env::var_os(name).is_some();
