@@ -137,6 +137,8 @@ fn three_users_bid_and_talk_and_miss_nothing() {
             page.0.set_screen(DESKTOP, "light");
             page.0.open("about:blank");
         }
+        let mut console = pages[0].0.new_page();
+        console.open(&format!("http://{}/", chain.postern.control()));
         if runtime == Runtime::Mio {
             pages[0].0.open(&chain.url());
             pages[0].0.wait_for("document.getElementById('welcome')?.hidden === false");
@@ -257,6 +259,11 @@ fn three_users_bid_and_talk_and_miss_nothing() {
                 ann.0.set_screen(screen, colours);
                 check_view(&mut ann.0, &format!("room-{}-{colours}", screen.0));
             }
+            // The console has watched all of it.
+            console.set_screen(DESKTOP, "light");
+            console.ask("Page.bringToFront", &json!({}));
+            console.wait_for("document.querySelector('#cards p')?.firstChild.textContent.trim() === '3'");
+            console.screenshot("console-auction");
         }
 
         // A backend disconnects a user, and another one logs in.
@@ -280,8 +287,8 @@ fn three_users_bid_and_talk_and_miss_nothing() {
     }
 }
 
-/// Returns the errors that the browser has reported, such as violations of the policy of the page. Connections that failed while there
-/// was no gateway are left out.
+/// Returns the errors that the browser has reported, such as violations of the policy of the page. Connections that fail while the gateway
+/// restarts are expected, and left out.
 fn complaints(browser: &mut Browser) -> Vec<String> {
     let is_connection = |text: &String| {
         ["WebSocket connection to", "net::ERR_CONNECTION"].iter().any(|beginning| text.contains(beginning))
