@@ -23,7 +23,7 @@ pub struct Document {
     pub blocks: Vec<Block>,
     /// Its tables.
     pub tables: Vec<Table>,
-    /// The destinations of its links, with their lines.
+    /// The destinations of its links and pictures, with their lines.
     pub links: Vec<(usize, String)>,
     /// Its code spans, with their lines.
     pub code: Vec<(usize, String)>,
@@ -97,7 +97,7 @@ impl Document {
                         cells.push(source.trim().replace("\\|", "|"));
                     }
                 }
-                Event::Start(Tag::Link { dest_url, .. }) => {
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
                     document.links.push((line, dest_url.into_string()))
                 }
                 Event::Text(text) if is_block => {

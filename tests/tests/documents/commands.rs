@@ -9,7 +9,7 @@ use std::process::Command;
 use postern_tests::binaries::Binary;
 use postern_tests::chain::{Chain, assert_john_logged};
 use postern_tests::documents::shell::{PATIENCE, Shell};
-use postern_tests::documents::{all, document, files};
+use postern_tests::documents::{Block, all, document, files};
 use postern_tests::gateway::Gateway;
 use postern_tests::postern::{API_KEY, Postern, Runtime};
 use postern_tests::process::{Process, Stream, wait_until_listening};
@@ -128,7 +128,8 @@ fn readme_connects_from_javascript() {
     let mut node = shell.command("node");
     // The gateway listens on IPv4 only, and old versions of Node use the first address of `localhost`.
     node.arg("--dns-result-order=ipv4first").arg(workspace::path("tests/tests/documents/page.cjs"));
-    let blocks: Vec<_> = readme.blocks.iter().filter(|block| block.language == "js").collect();
+    let is_run = |block: &&Block| block.language == "js" && block.heading == "JavaScript in a browser";
+    let blocks: Vec<_> = readme.blocks.iter().filter(is_run).collect();
     assert_eq!(blocks.len(), 2, "with a cookie, and without");
     for (index, block) in blocks.into_iter().enumerate() {
         let file = folder.path().join(format!("{index}.js"));
@@ -143,6 +144,22 @@ fn readme_connects_from_javascript() {
         ["Received: Hello World", "Disconnected: 1000 ", "bySubprotocol: open, bearer", "byQuery: open, "]
     );
     assert_john_logged(&chain.postern);
+}
+
+/// `tests/tests/recipes.rs` runs the recipes.
+#[test]
+fn uses_in_readme_are_parts_of_the_recipes() {
+    let (readme, recipes) = (document("README.md"), document("docs/recipes.md"));
+    let code: BTreeSet<_> =
+        recipes.blocks.iter().flat_map(|block| block.text.lines().map(str::trim)).collect();
+    let uses: Vec<_> = readme.blocks.iter().filter(|block| block.heading == "Three uses").collect();
+    assert_eq!(uses.len(), 3);
+    for block in uses {
+        assert!(block.text.lines().count() <= 10, "{}", block.place);
+        for line in block.text.lines().map(str::trim) {
+            assert!(code.contains(line), "{}: {line} is not in docs/recipes.md", block.place);
+        }
+    }
 }
 
 #[test]

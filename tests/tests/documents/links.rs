@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use postern_tests::documents::{all, document, spans};
+use postern_tests::documents::{all, document, files, spans};
 use postern_tests::workspace;
 
 #[test]
@@ -31,13 +31,28 @@ fn links_lead_to_files_and_headings_of_the_repository() {
     assert!(count > 30, "{count} links");
 }
 
+/// A clone downloads all versions of all pictures.
+#[test]
+fn pictures_are_small_and_each_is_shown() {
+    let documents = all();
+    let pictures = files("docs/images", "png");
+    assert!(pictures.len() >= 2, "{pictures:?}");
+    for picture in pictures {
+        let size = fs::metadata(workspace::path(&picture)).expect("it is there").len();
+        assert!(size < 150_000, "{picture} has {size} bytes");
+        let name = picture.rsplit('/').next().unwrap_or_default();
+        let is_shown = |(_, link): &(usize, String)| link.ends_with(&format!("images/{name}"));
+        assert!(documents.iter().any(|document| document.links.iter().any(is_shown)), "{picture}");
+    }
+}
+
 #[test]
 fn paths_in_code_spans_exist() {
     let is_path = |word: &&str| {
         let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
         let folders = [
-            "core", "channels", "runtimes", "tests", "tools", "benches", "docs", "fuzz", "deploy", ".ci",
-            ".cargo",
+            "core", "channels", "runtimes", "tests", "tools", "benches", "docs", "fuzz", "deploy",
+            "examples", ".ci", ".cargo",
         ];
         is_plain && word.split_once('/').is_some_and(|(first, _)| folders.contains(&first))
     };
