@@ -99,6 +99,14 @@ impl Browser {
     /// If it fails.
     #[track_caller]
     pub fn ask(&mut self, method: &str, parameters: &Value) -> Value {
+        let answer = self.answer(method, parameters);
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// Sends a command and returns its answer: a result, or an error.
+    #[track_caller]
+    fn answer(&mut self, method: &str, parameters: &Value) -> Value {
         self.next += 1;
         let command = json!({ "id": self.next, "method": method, "params": parameters });
         self.socket.send(Message::text(command.to_string())).expect("it is sent");
@@ -110,10 +118,7 @@ impl Browser {
                     self.complaints.push(message["params"]["entry"]["text"].to_string());
                 }
                 Some("Runtime.exceptionThrown") => self.complaints.push(message["params"].to_string()),
-                _ if message["id"] == self.next => {
-                    assert!(message["error"].is_null(), "{method}: {message}");
-                    return message["result"].clone();
-                }
+                _ if message["id"] == self.next => return message,
                 _ => {}
             }
         }
@@ -126,21 +131,37 @@ impl Browser {
     /// If it throws.
     #[track_caller]
     pub fn value(&mut self, expression: &str) -> Value {
-        let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let answer = self.ask("Runtime.evaluate", &parameters);
-        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
-        answer["result"]["value"].clone()
+        let answer = self.evaluate(expression);
+        assert!(answer["error"].is_null(), "{expression}: {answer}");
+        let result = &answer["result"];
+        assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
+        result["result"]["value"].clone()
     }
 
-    /// Waits until an expression in the page is true.
+    #[track_caller]
+    fn evaluate(&mut self, expression: &str) -> Value {
+        let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        self.answer("Runtime.evaluate", &parameters)
+    }
+
+    /// Waits until an expression in the page is true. The page may be replaced by another one in that time.
     ///
     /// # Panics
     ///
-    /// If it does not become true, with the text of the page.
+    /// If it does not become true, with the text of the page, or if it throws.
     #[track_caller]
     pub fn wait_for(&mut self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while self.value(expression) != true {
+        loop {
+            let answer = self.evaluate(expression);
+            let is_replaced =
+                answer["error"]["message"].as_str().is_some_and(|text| text.contains("navigated"));
+            assert!(answer["error"].is_null() || is_replaced, "{expression}: {answer}");
+            let result = &answer["result"];
+            assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
+            if result["result"]["value"] == true {
+                return;
+            }
             assert!(
                 Instant::now() < deadline,
                 "{expression} does not become true; the page shows\n{}",
