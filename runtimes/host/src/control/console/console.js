@@ -52,7 +52,10 @@ function confirmed(title, text, yes) {
   dialog.returnValue = 'no';
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true });
+    dialog.onclose = () => {
+      // The event of the question before may arrive when the dialog is open again.
+      if (!dialog.open) resolve(dialog.returnValue === 'yes');
+    };
   });
 }
 
