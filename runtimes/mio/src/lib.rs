@@ -50,4 +50,5 @@ const PROGRAM: Program = Program {
     version: env!("CARGO_PKG_VERSION"),
     about: "A WebSocket service behind an API gateway",
     has_workers: true,
+    commands: &[],
 };

@@ -67,4 +67,5 @@ const PROGRAM: Program = Program {
     version: env!("CARGO_PKG_VERSION"),
     about: "A WebSocket service behind an API gateway, for small hosts",
     has_workers: false,
+    commands: &[],
 };

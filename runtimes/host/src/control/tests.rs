@@ -126,7 +126,7 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
     let log = log();
     let node = Node::new(1, usize::MAX, Arc::default(), Hooks::default());
     let info = ProcessInfo {
-        program: Program { name: "postern", version: "1.2.3", about: "", has_workers: true },
+        program: Program { name: "postern", version: "1.2.3", about: "", has_workers: true, commands: &[] },
         started: SystemTime::now(),
         listen: Vec::new(),
         max_connections: 10,

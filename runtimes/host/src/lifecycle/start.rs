@@ -1,6 +1,8 @@
 //! The start and the end of a process, which are the same for all runtimes.
 
+use std::env;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::process::ExitCode;
@@ -66,7 +68,8 @@ pub struct WorkerParts {
 }
 
 /// Runs a program until a signal ends it: reads the settings from flags, the environment and `.env`, calls `start`, and
-/// then the function that `start` returns. Returns the exit status of the process.
+/// then the function that `start` returns. Returns the exit status of the process. If the first argument is one of
+/// [`Program::commands`], runs that instead.
 ///
 /// An error of `start` is written to standard error only. An error of the returned function is also in the log, because
 /// the process has served.
@@ -74,6 +77,13 @@ pub fn run<S: FnOnce() -> io::Result<Lifecycle>>(
     program: &Program,
     start: impl FnOnce(Process) -> Result<S, Box<dyn Error>>,
 ) -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    let name = arguments.next();
+    if let Some(command) =
+        program.commands.iter().find(|command| name.as_deref() == Some(OsStr::new(command.name)))
+    {
+        return (command.run)(arguments.collect());
+    }
     let inherited = InheritedListeners::from_environment();
     let plan = settings::load_or_exit(program);
     plan.reserve_descriptors();

@@ -166,7 +166,8 @@ mod tests {
     use crate::assertion::{AssertionSettings, KeySource};
     use crate::settings::{Outcome, Program, load};
 
-    const PROGRAM: Program = Program { name: "postern", version: "1", about: "", has_workers: true };
+    const PROGRAM: Program =
+        Program { name: "postern", version: "1", about: "", has_workers: true, commands: &[] };
 
     fn read(settings: &[(&str, &str)]) -> Result<Option<AssertionSettings>, String> {
         let environment = settings.iter().map(|(name, value)| {

@@ -215,7 +215,8 @@ mod tests {
 
         use crate::settings::{Program, load};
 
-        const PROGRAM: Program = Program { name: "postern", version: "1", about: "", has_workers: true };
+        const PROGRAM: Program =
+            Program { name: "postern", version: "1", about: "", has_workers: true, commands: &[] };
         let load = |settings: &[(&str, &str)]| {
             let environment =
                 settings.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));

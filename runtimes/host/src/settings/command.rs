@@ -101,7 +101,7 @@ pub(super) fn parse(
                 }
                 continue;
             }
-            errors.add(unknown(&name, subcommand));
+            errors.add(unknown(program, &name, subcommand));
             // The next argument is the value of the misspelt flag, not another error.
             if name.starts_with('-') && value.is_none() {
                 words.next_if(|next| !next.is_flag());
@@ -232,22 +232,35 @@ fn command(program: &Program, subcommand: Option<Subcommand>) -> Command {
     Command::new(program.name)
         .version(program.version)
         .about(program.about)
-        .override_usage(match Feature::Control.is_enabled() {
-            true => format!(
-                "{name} [OPTIONS]\n       {name} {CHECK_CONFIG} [OPTIONS] [FILE]\n       {name} {HEALTHCHECK} [--{READY}] [OPTIONS]",
-                name = program.name
-            ),
-            false => format!("{name} [OPTIONS]\n       {name} {CHECK_CONFIG} [OPTIONS] [FILE]", name = program.name),
-        })
-        .after_help(match Feature::Control.is_enabled() {
-            true => format!("{SYNTAX}\n\n{CHECK}\n\n{HEALTH}\n\n{STARTS}"),
-            false => format!("{SYNTAX}\n\n{CHECK}\n\n{STARTS}"),
-        })
+        .override_usage(usage(program))
+        .after_help(after_help(program))
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
         .args(settings)
-        .args(own.map(|own| own.action(ArgAction::SetTrue)).into_iter().chain(others).map(|other| other.help_heading("Other")))
+        .args(
+            own.map(|own| own.action(ArgAction::SetTrue))
+                .into_iter()
+                .chain(others)
+                .map(|other| other.help_heading("Other")),
+        )
+}
+
+/// Returns the usage of each subcommand in a line.
+fn usage(program: &Program) -> String {
+    let check = format!("{CHECK_CONFIG} [OPTIONS] [FILE]");
+    let health = Feature::Control.is_enabled().then(|| format!("{HEALTHCHECK} [--{READY}] [OPTIONS]"));
+    let others = program.commands.iter().map(|command| format!("{} {}", command.name, command.usage));
+    let lines = ["[OPTIONS]".to_owned(), check].into_iter().chain(health).chain(others);
+    lines.map(|line| format!("{} {line}", program.name)).collect::<Vec<_>>().join("\n       ")
+}
+
+/// Returns the paragraphs after the list of settings.
+fn after_help(program: &Program) -> String {
+    let health = Feature::Control.is_enabled().then_some(HEALTH);
+    let others = program.commands.iter().map(|command| command.about);
+    let paragraphs = [SYNTAX, CHECK].into_iter().chain(health).chain(others).chain([STARTS]);
+    paragraphs.collect::<Vec<_>>().join("\n\n")
 }
 
 /// Returns the help of a setting, with its variable and its default.
@@ -263,11 +276,13 @@ fn help(program: &Program, setting: &Setting) -> String {
 
 /// Returns the error for an argument that is neither a flag nor the value of a flag. `argument` is empty if it is not
 /// UTF-8.
-fn unknown(argument: &str, subcommand: Option<Subcommand>) -> SettingsError {
+fn unknown(program: &Program, argument: &str, subcommand: Option<Subcommand>) -> SettingsError {
     if argument.is_empty() {
         return SettingsError::new(format_args!("an argument is not UTF-8; --help lists the flags"));
     }
-    if [HEALTHCHECK, CHECK_CONFIG].contains(&argument) {
+    if [HEALTHCHECK, CHECK_CONFIG].contains(&argument)
+        || program.commands.iter().any(|command| command.name == argument)
+    {
         return SettingsError::new(format_args!("{argument}: must be the first argument"));
     }
     if let Some(subcommand) = subcommand
@@ -276,6 +291,11 @@ fn unknown(argument: &str, subcommand: Option<Subcommand>) -> SettingsError {
         return SettingsError::new(format_args!(
             "{argument}: not a flag of {}; leave out one of the two",
             subcommand.name()
+        ));
+    }
+    if CLIENTS.contains(&argument) {
+        return SettingsError::new(format_args!(
+            "{argument}: this program does not have it; use postern, built with its feature probe"
         ));
     }
     if !argument.starts_with('-') {
@@ -295,6 +315,9 @@ const PRINT_CONFIG: &str = "print-config";
 const HEALTHCHECK: &str = "healthcheck";
 const CHECK_CONFIG: &str = "check-config";
 const READY: &str = "ready";
+
+/// Subcommands of `postern` alone.
+const CLIENTS: [&str; 3] = ["probe", "connect", "top"];
 
 const SYNTAX: &str = "\
 Flags take precedence over the environment, then a file .env in the working directory,

@@ -114,7 +114,8 @@ pub(super) fn one_line(sentence: &str) -> String {
 mod tests {
     use crate::settings::{Program, load};
 
-    const PROGRAM: Program = Program { name: "postern", version: "1", about: "", has_workers: true };
+    const PROGRAM: Program =
+        Program { name: "postern", version: "1", about: "", has_workers: true, commands: &[] };
 
     #[test]
     fn an_error_shows_no_password_and_no_query_of_a_url() {

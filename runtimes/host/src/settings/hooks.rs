@@ -91,7 +91,8 @@ mod tests {
     use crate::hooks::HookSettings;
     use crate::settings::{Outcome, Program, load};
 
-    const PROGRAM: Program = Program { name: "postern", version: "1", about: "", has_workers: true };
+    const PROGRAM: Program =
+        Program { name: "postern", version: "1", about: "", has_workers: true, commands: &[] };
 
     fn read(settings: &[(&str, &str)]) -> Result<Option<HookSettings>, String> {
         let environment = settings.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));

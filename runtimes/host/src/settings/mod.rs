@@ -56,7 +56,7 @@ use setting::{ResolvedSetting, Source};
 
 pub use error::{SettingsError, SettingsErrors};
 pub use loaded::LoadedSettings;
-pub use model::{ChannelSettings, ControlSettings, EngineSettings, Program, ServedAtPath, Settings};
+pub use model::{ChannelSettings, Command, ControlSettings, EngineSettings, Program, ServedAtPath, Settings};
 pub use plan::{Host, Plan, SharedParts};
 pub(crate) use secret::SecretFile;
 

@@ -1,9 +1,11 @@
 //! The values of the settings, as an operator wrote them. They do not depend on the host.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use postern_channels::ChannelsConfig;
@@ -35,6 +37,21 @@ pub struct Program {
     /// Whether `POSTERN_WORKERS` has an effect. A program without workers accepts and ignores it, so that both binaries
     /// take the same settings.
     pub has_workers: bool,
+    /// Its subcommands that need no settings.
+    pub commands: &'static [Command],
+}
+
+/// A subcommand that needs no settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Command {
+    /// The first argument.
+    pub name: &'static str,
+    /// The arguments, for the usage: `[OPTIONS] URL`.
+    pub usage: &'static str,
+    /// The description for the help of the program, in lines.
+    pub about: &'static str,
+    /// Runs it with the arguments after its name, and returns the exit status of the process.
+    pub run: fn(Vec<OsString>) -> ExitCode,
 }
 
 impl Program {

@@ -111,7 +111,7 @@ mod tests {
 
     fn printed(setting: Setting, text: &str, source: Source) -> String {
         let chosen = ResolvedSetting { setting: Box::leak(Box::new(setting)), text: text.to_owned(), source };
-        let program = Program { name: "", version: "", about: "", has_workers: true };
+        let program = Program { name: "", version: "", about: "", has_workers: true, commands: &[] };
         match load(&program, [], [], || Ok(None)) {
             Ok(Outcome::Start(loaded)) => {
                 config(&[chosen], &Plan::resolve(&program, &loaded, &Host::detect()))

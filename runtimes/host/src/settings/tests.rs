@@ -25,7 +25,8 @@ use super::*;
 use crate::listen::Address;
 use crate::log::{EmailLog, LogFormat, LogSettings, MessageLog};
 
-const POSTERN: Program = Program { name: "postern", version: "1.2.3", about: "A test", has_workers: true };
+const POSTERN: Program =
+    Program { name: "postern", version: "1.2.3", about: "A test", has_workers: true, commands: &[] };
 
 const HOST: Host = Host { cores: NonZeroUsize::new(2).unwrap(), memory: 16 << 30, open_files: 20_000 };
 
@@ -442,6 +443,31 @@ fn a_program_without_workers_says_so() {
     assert!(help.contains("and ignores it\n"), "{help}");
     assert!(load(&program, ["--workers=4".into()], [], || Ok(None)).is_ok());
     assert!(!Texts { flags: &["--help"], ..Texts::default() }.printed().contains("and ignores it"));
+}
+
+#[test]
+fn the_help_describes_the_subcommands_of_the_program() {
+    const COMMANDS: &[Command] = &[Command {
+        name: "probe",
+        usage: "[OPTIONS] URL",
+        about: "probe checks.",
+        run: |_| process::ExitCode::SUCCESS,
+    }];
+    let program = Program { commands: COMMANDS, ..POSTERN };
+    let Ok(Outcome::Print(help)) = load(&program, ["--help".into()], [], || Ok(None)) else {
+        panic!("no help")
+    };
+    assert!(
+        help.contains("\n       postern probe [OPTIONS] URL\n") && help.contains("\n\nprobe checks.\n\n"),
+        "{help}"
+    );
+    for (program, complaint) in
+        [(&program, "probe: must be the first argument"), (&POSTERN, "probe: this program does not have it")]
+    {
+        let errors =
+            load(program, ["--port=1".into(), "probe".into()], [], || Ok(None)).unwrap_err().to_string();
+        assert!(errors.contains(complaint), "{errors}");
+    }
 }
 
 #[test]

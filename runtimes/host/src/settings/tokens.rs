@@ -48,7 +48,8 @@ mod tests {
     use crate::assertion::{KeySource, TokenSettings};
     use crate::settings::{Outcome, Program, load};
 
-    const PROGRAM: Program = Program { name: "postern", version: "1", about: "", has_workers: true };
+    const PROGRAM: Program =
+        Program { name: "postern", version: "1", about: "", has_workers: true, commands: &[] };
 
     fn read(settings: &[(&str, &str)]) -> Result<Option<TokenSettings>, String> {
         let environment = settings.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
