@@ -17,7 +17,7 @@ use std::io;
 use std::process::ExitCode;
 
 use postern_host::lifecycle::{self, Lifecycle, Process};
-use postern_host::settings::Program;
+use postern_host::settings::{Command, Program};
 
 use accept_loop::AcceptLoop;
 use event_loop::EventLoops;
@@ -50,5 +50,25 @@ const PROGRAM: Program = Program {
     version: env!("CARGO_PKG_VERSION"),
     about: "A WebSocket service behind an API gateway",
     has_workers: true,
-    commands: &[],
+    commands: COMMANDS,
 };
+
+/// The clients, which are in a crate that the server does not use.
+#[cfg(feature = "probe")]
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "probe",
+        usage: postern_probe::PROBE_USAGE,
+        about: postern_probe::PROBE_ABOUT,
+        run: postern_probe::probe,
+    },
+    Command {
+        name: "connect",
+        usage: postern_probe::CONNECT_USAGE,
+        about: postern_probe::CONNECT_ABOUT,
+        run: postern_probe::connect,
+    },
+];
+
+#[cfg(not(feature = "probe"))]
+const COMMANDS: &[Command] = &[];

@@ -179,14 +179,16 @@ fn readme_uses_the_control_port() {
 
 #[test]
 fn commands_name_flags_packages_tests_and_programs_that_exist() {
-    let help = |binary: Binary| {
-        let output = Command::new(binary.path()).arg("--help").output().expect("it runs");
+    let help = |binary: Binary, subcommand: Option<&str>| {
+        let output = Command::new(binary.path()).args(subcommand).arg("--help").output().expect("it runs");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let helps = [
-        ("postern-smol ", help(Binary::PosternSmol)),
-        ("postern ", help(Binary::Postern)),
-        ("cargo chain ", help(Binary::Chain)),
+        ("postern-smol ", help(Binary::PosternSmol, None)),
+        ("postern probe ", help(Binary::Postern, Some("probe"))),
+        ("postern connect ", help(Binary::Postern, Some("connect"))),
+        ("postern ", help(Binary::Postern, None)),
+        ("cargo chain ", help(Binary::Chain, None)),
     ];
     let files = files("", "");
     let mut count = 0;
