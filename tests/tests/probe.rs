@@ -1,5 +1,5 @@
 //! `postern probe` names each fault of the path from a client to Postern, and what to do. `postern connect` exchanges
-//! messages.
+//! messages, and `postern top` shows figures.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -482,4 +482,33 @@ fn connect_sends_lines_and_prints_messages() {
         let (is_ok, _, errors) = connect(&[&channels, "--header", "User-ID: 7"], "not a command\n");
         assert!(!is_ok && errors.contains("closed by the server: 3501"), "{runtime}: {errors}");
     }
+}
+
+#[test]
+fn top_shows_the_figures_of_the_control_port() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(Binary::Postern.path());
+        let output = command.arg("top").args(arguments).output().expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[]);
+        let mut open = postern.open();
+        open.echo("Hello");
+        let url = format!("http://{}", postern.control());
+        let (code, printed, errors) = run(&[&url, "--count", "2", "--interval", "100ms"]);
+        assert_eq!(code, Some(0), "{runtime}: {errors}");
+        let screens: Vec<&str> = printed.split("postern 0.").skip(1).collect();
+        let [first, second] = screens[..] else { panic!("{runtime}: {printed}") };
+        assert!(first.contains("\nconnections        1 of "), "{runtime}: {printed}");
+        assert!(first.contains("\nmessages received  1 in total, "), "{runtime}: {printed}");
+        assert!(second.contains("\nmessages received  0/s, 0 B/s\n"), "{runtime}: {printed}");
+        assert!(second.contains(" % of a processor, ") && !second.contains('✗'), "{runtime}: {printed}");
+        open.close();
+        let (code, _, errors) = run(&[&format!("http://{}", postern.address()), "--count", "1"]);
+        assert!(code == Some(1) && errors.contains("without the metrics of Postern"), "{runtime}: {errors}");
+    }
+    let (code, _, errors) = run(&[&format!("http://{}", ports::free())]);
+    assert!(code == Some(1) && errors.contains("start Postern with POSTERN_CONTROL"), "{errors}");
 }

@@ -68,6 +68,12 @@ const COMMANDS: &[Command] = &[
         about: postern_probe::CONNECT_ABOUT,
         run: postern_probe::connect,
     },
+    Command {
+        name: "top",
+        usage: postern_probe::TOP_USAGE,
+        about: postern_probe::TOP_ABOUT,
+        run: postern_probe::top,
+    },
 ];
 
 #[cfg(not(feature = "probe"))]

@@ -1,5 +1,5 @@
-//! `postern probe`, which checks each step of the path from a client to Postern and states what to do about a fault, and
-//! `postern connect`, an interactive client.
+//! `postern probe`, which checks each step of the path from a client to Postern and states what to do about a fault;
+//! `postern connect`, an interactive client; and `postern top`, the figures of a running process.
 //!
 //! The probe is a client: it sees a chain from the outside, and needs no access to the gateway or to Postern. It has two parts.
 //! `walk` does all I/O and collects observations. `judge` turns observations into steps with remedies, without sockets and
@@ -15,6 +15,7 @@
 //! * `credentials`, `token`: the credentials of the requests, and JSON Web Tokens.
 //! * `display`, `time`: text of a server as it may be printed; dates and durations.
 //! * `connect`: the interactive client.
+//! * `top`: the figures.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -29,13 +30,14 @@ mod report;
 mod target;
 mod time;
 mod token;
+mod top;
 mod walk;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use options::{ConnectOptions, Parsed, ProbeOptions};
+use options::{ConnectOptions, Parsed, ProbeOptions, TopOptions};
 
 /// The arguments of `postern probe`, for the usage of the program.
 pub const PROBE_USAGE: &str = "[OPTIONS] URL";
@@ -52,6 +54,14 @@ pub const CONNECT_USAGE: &str = "[OPTIONS] URL";
 pub const CONNECT_ABOUT: &str = "\
 connect opens a WebSocket, sends each line of standard input as a message, and prints the
 messages that arrive. `connect --help` lists its options.";
+
+/// The arguments of `postern top`, for the usage of the program.
+pub const TOP_USAGE: &str = "[OPTIONS] [URL]";
+
+/// The description of `postern top`, for the help of the program.
+pub const TOP_ABOUT: &str = "\
+top shows the figures of a running Postern in the terminal, from the URL of its control port.
+`top --help` lists its options.";
 
 /// Runs `postern probe`. `arguments` are those after the name of the subcommand.
 ///
@@ -70,6 +80,13 @@ pub fn probe(arguments: Vec<OsString>) -> ExitCode {
 /// ends otherwise, and with 2 if the command line cannot be used.
 pub fn connect(arguments: Vec<OsString>) -> ExitCode {
     run(options::connect(arguments), |options: ConnectOptions| connect::run(&options))
+}
+
+/// Runs `postern top`. `arguments` are those after the name of the subcommand.
+///
+/// Exits with 1 if the figures cannot be read, and with 2 if the command line cannot be used.
+pub fn top(arguments: Vec<OsString>) -> ExitCode {
+    run(options::top(arguments), |options: TopOptions| top::run(&options))
 }
 
 fn run<O>(parsed: Parsed<O>, serve: impl FnOnce(O) -> ExitCode) -> ExitCode {

@@ -65,6 +65,17 @@ pub(crate) struct ConnectOptions {
     pub(crate) has_channels: bool,
 }
 
+/// The options of `postern top`.
+pub(crate) struct TopOptions {
+    /// The control port.
+    pub(crate) target: Target,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) interval: Duration,
+    /// The number of screens. `None`: until the process is ended.
+    pub(crate) count: Option<u32>,
+    pub(crate) timeout: Duration,
+}
+
 /// Parses the arguments of `postern probe`.
 pub(crate) fn probe(arguments: Vec<OsString>) -> Parsed<ProbeOptions> {
     let command = command(
@@ -136,6 +147,29 @@ pub(crate) fn connect(arguments: Vec<OsString>) -> Parsed<ConnectOptions> {
         let has_channels =
             matches.get_flag("channels") || common.target.path.ends_with("/connection/websocket");
         Ok(ConnectOptions { common, has_channels })
+    })
+}
+
+/// Parses the arguments of `postern top`.
+pub(crate) fn top(arguments: Vec<OsString>) -> Parsed<TopOptions> {
+    let command = bare("top", "Shows the figures of a running Postern in the terminal.").args([
+        Arg::new("URL").default_value("http://127.0.0.1:8081").help("The control port (POSTERN_CONTROL)"),
+        value("interval", "DURATION", "The time between two screens").default_value("1s"),
+        value("count", "N", "Exit after this number of screens; rates begin with the second"),
+        value("ca", "FILE", "Trust the certificates in this PEM file, too"),
+        value("timeout", "DURATION", "The time limit of each request").default_value("5s"),
+    ]);
+    parse(command, arguments, |matches| {
+        let count = |text: &str| {
+            text.parse().ok().filter(|count| *count > 0).ok_or("--count: not a whole number from 1")
+        };
+        Ok(TopOptions {
+            target: Target::parse(text(matches, "URL").unwrap_or_default())?,
+            ca: text(matches, "ca").map(PathBuf::from),
+            interval: duration("--interval", text(matches, "interval").unwrap_or_default())?,
+            count: text(matches, "count").map(count).transpose()?,
+            timeout: duration("--timeout", text(matches, "timeout").unwrap_or_default())?,
+        })
     })
 }
 
@@ -351,7 +385,7 @@ mod tests {
             text
         }
         let arguments = || vec!["--help".into()];
-        for help in [help(probe(arguments())), help(connect(arguments()))] {
+        for help in [help(probe(arguments())), help(connect(arguments())), help(top(arguments()))] {
             assert!(help.contains("Usage: postern "), "{help}");
             for line in help.lines() {
                 assert!(line.chars().count() <= 100, "{line}");
