@@ -497,6 +497,11 @@ fn top_shows_the_figures_of_the_control_port() {
         let mut open = postern.open();
         open.echo("Hello");
         let url = format!("http://{}", postern.control());
+        probe(&[&format!("ws://{}/ws", postern.control())]).fails(
+            "upgrade",
+            "404",
+            "this is the control port",
+        );
         let (code, printed, errors) = run(&[&url, "--count", "2", "--interval", "100ms"]);
         assert_eq!(code, Some(0), "{runtime}: {errors}");
         let screens: Vec<&str> = printed.split("postern 0.").skip(1).collect();

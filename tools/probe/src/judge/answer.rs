@@ -181,6 +181,14 @@ pub(super) fn describe(asked: &Asked<'_>, answer: &Answer) -> String {
 /// Returns what to do about an answer.
 fn advice(asked: &Asked<'_>, answer: &Answer) -> String {
     let gateway = asked.gateway;
+    if let Some((code, message)) = coded(answer)
+        && code == "not_found"
+        && message.contains("/livez")
+    {
+        return "this is the control port (POSTERN_CONTROL): connect to the port for clients \
+                (POSTERN_LISTEN), or to the gateway"
+            .to_owned();
+    }
     if let Some(code) = postern_code(answer) {
         if code == "origin_not_allowed"
             && let Some(origin) = asked.origin.filter(|origin| *origin != asked.target.origin())
@@ -300,6 +308,7 @@ mod tests {
                 "Path(`/ws`)",
             ),
             (Kind::Nginx, true, answer(404, "<html>"), "404 from the gateway", "`location` for /ws"),
+            (Kind::Postern, true, error(404, "not_found", "the paths are /livez"), "404", "control port"),
             (
                 Kind::Postern,
                 true,
@@ -345,7 +354,7 @@ mod tests {
                 true,
                 error(403, "origin_not_allowed", "x"),
                 "403",
-                "https://app.example.com to POSTERN_ALLOWED",
+                "https://app.example.com to POSTERN_ALLOWED_ORIGINS",
             ),
             (Kind::Traefik, true, error(403, "peer_not_trusted", "x"), "403", "POSTERN_TRUSTED_PROXIES"),
             (Kind::Traefik, true, answer(403, ""), "403", "Identity"),
