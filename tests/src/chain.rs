@@ -134,8 +134,9 @@ impl Chain {
     /// the end of its connection, which may be later than the end that the test sees.
     #[track_caller]
     fn gateway_log(&self, upgrades: usize) -> String {
-        // The status follows the quoted request line. Traefik writes 0 for an upgraded request.
-        let is_upgrade = |line: &&str| line.contains("\" 101 ") || line.contains("\" 0 ");
+        // The status follows the quoted request line. Traefik writes 0 for an upgraded request, and Caddy writes JSON.
+        let forms = ["\" 101 ", "\" 0 ", "\"status\":101"];
+        let is_upgrade = |line: &&str| forms.iter().any(|form| line.contains(form));
         wait_until(&format!("{upgrades} upgrades are in the gateway's log"), || {
             self.gateway.log().lines().filter(is_upgrade).count() >= upgrades
         });

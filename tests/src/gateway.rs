@@ -53,7 +53,7 @@ impl Running {
         let mut command = gateway.prepare(folder.path(), addresses, changes)?;
         let process = Process::spawn(&gateway.to_string(), &mut command)?;
         let mut process = process.ending(match gateway {
-            Gateway::Traefik | Gateway::Haproxy => Ending::Kill,
+            Gateway::Traefik | Gateway::Haproxy | Gateway::Caddy | Gateway::Envoy => Ending::Kill,
             Gateway::Nginx => Ending::Terminate,
         });
         process.wait_until_listening(addresses.gateway, START_TIMEOUT)?;

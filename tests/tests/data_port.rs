@@ -21,7 +21,7 @@ fn answer(to: SocketAddr, bytes: &[u8]) -> String {
     answer
 }
 
-/// HAProxy passes on the client's URL; Traefik and nginx convert it into a path.
+/// HAProxy passes on the client's URL; the others convert it into a path.
 #[test]
 fn url_as_the_target_is_served_through_every_gateway() {
     through_each(|gateway, runtime| {

@@ -163,7 +163,7 @@ fn without_identity(gateway: Gateway, postern: SocketAddr) -> Vec<(String, Strin
             );
             vec![(before.to_owned(), format!("{open}{before}"))]
         }
-        Gateway::Haproxy => Vec::new(),
+        Gateway::Haproxy | Gateway::Caddy | Gateway::Envoy => Vec::new(),
     }
 }
 

@@ -6,12 +6,13 @@ use postern_tests::postern::{Postern, Runtime};
 use postern_tests::scripted_identity::Scripted;
 use postern_tests::ws::{Handshake, Open};
 
-/// Each gateway, and each binary behind at least one of them.
-const CHAINS: [(Gateway, Runtime); 4] = [
+/// Each gateway, and each binary behind at least two of them.
+const CHAINS: [(Gateway, Runtime); 5] = [
     (Gateway::Traefik, Runtime::Mio),
     (Gateway::Nginx, Runtime::Smol),
     (Gateway::Haproxy, Runtime::Mio),
-    (Gateway::Haproxy, Runtime::Smol),
+    (Gateway::Caddy, Runtime::Smol),
+    (Gateway::Envoy, Runtime::Mio),
 ];
 
 /// Returns a handshake with any token: the scripted Identity service determines the user.

@@ -41,6 +41,8 @@ fn trailing_dot_of_the_host_does_not_matter_through_gateways() {
         (Gateway::Nginx, Runtime::Smol, &[]),
         (Gateway::Traefik, Runtime::Mio, &[]),
         (Gateway::Haproxy, Runtime::Smol, &[]),
+        (Gateway::Caddy, Runtime::Mio, &[]),
+        (Gateway::Envoy, Runtime::Smol, &[]),
     ] {
         let chain = Chain::start_with(gateway, runtime, &[], changes);
         let token = chain.login("john@example.com");

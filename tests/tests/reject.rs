@@ -105,6 +105,8 @@ fn gateways_pass_on_the_close() {
         (Gateway::Nginx, Runtime::Smol),
         (Gateway::Haproxy, Runtime::Mio),
         (Gateway::Haproxy, Runtime::Smol),
+        (Gateway::Caddy, Runtime::Mio),
+        (Gateway::Envoy, Runtime::Smol),
     ] {
         let chain = Chain::start_with(gateway, runtime, &[CLOSE], &[]);
         let token = chain.login("john@example.com");

