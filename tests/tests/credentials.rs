@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use postern_tests::browser::Browser;
 use postern_tests::canary::{self, Kind};
 use postern_tests::chain::{Chain, through_each};
@@ -15,7 +17,7 @@ use postern_tests::postern::{API_KEY, Postern, Runtime};
 use postern_tests::wait_until;
 use postern_tests::ws::{Handshake, Open};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const CHANNELS: &str = "/connection/websocket";
 const EXPIRED: [(&str, (u16, &str)); 2] =
@@ -154,7 +156,7 @@ fn assert_refused(postern: &Postern, (name, value): (&str, &str)) {
 }
 
 #[track_caller]
-fn revoke(postern: &Postern, what: &serde_json::Value, count: usize) {
+fn revoke(postern: &Postern, what: &Value, count: usize) {
     assert_eq!(postern.post("/api/revoke", what).json(), json!({ "result": { "revoked": count } }), "{what}");
 }
 
@@ -310,9 +312,6 @@ fn a_refresh_through_the_gateway_keeps_connections_open() {
 fn tokens_expire_and_are_refreshed_through_gateways() {
     let settings = [("POSTERN_EXPIRY_GRACE", "1s"), ("POSTERN_EXPIRY_SPREAD", "1s")];
     through_each(|gateway, runtime| {
-        if gateway == Gateway::Haproxy {
-            return;
-        }
         let postern = Postern::start_with_control(runtime, &settings);
         let identity = Identity::revoking(postern.control(), API_KEY);
         let chain = Chain::start_all(gateway, identity, postern, &[]);
@@ -345,6 +344,133 @@ fn tokens_expire_and_are_refreshed_through_gateways() {
         assert!(start.elapsed() < Duration::from_secs(1));
         // Gateways log a connection at its end.
         drop((expiring, refreshed));
+        chain.assert_no_secrets_logged();
+    });
+}
+
+/// The ways in which a connection is refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Message,
+    Gateway,
+    Api,
+    /// It is not refreshed.
+    None,
+}
+
+/// Returns the claims of a token.
+fn claims(token: &str) -> Value {
+    let claims = token.split('.').nth(1).expect("three parts");
+    let claims = URL_SAFE_NO_PAD.decode(claims).expect("base64");
+    serde_json::from_slice(&claims).expect("JSON")
+}
+
+/// Waits for the reply to a command of channels, and skips pushes.
+#[track_caller]
+fn reply(open: &mut Open, id: u64) -> Value {
+    loop {
+        let message = open.receive().into_text().expect("a text");
+        let value: Value = serde_json::from_str(&message).expect("JSON");
+        if value["id"] == id {
+            return value;
+        }
+    }
+}
+
+#[test]
+fn each_way_of_refresh_keeps_a_connection_open_through_gateways() {
+    through_each(|gateway, runtime| {
+        let identity = Identity::start();
+        let url = format!("http://{}/identity/validate", identity.address());
+        let settings = [
+            ("POSTERN_EXPIRY_GRACE", "1s"),
+            ("POSTERN_EXPIRY_SPREAD", "1s"),
+            ("POSTERN_IN_BAND_AUTH", "on"),
+            ("POSTERN_AUTH_URL", &*url),
+        ];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let chain = Chain::start_all(gateway, identity, postern, &[]);
+        let login = |ttl: u64| {
+            let body = json!({ "email": "john@example.com", "password": "password123", "ttl": ttl });
+            let headers = [("Content-Type", "application/json")];
+            let body = body.to_string();
+            let answer = http::request(chain.address(), "POST", "/identity/login", &headers, body.as_bytes());
+            let answer = answer.expect("an answer").json();
+            chain.keep_secret(answer["accessToken"].as_str().expect("a token").to_owned())
+        };
+
+        let newer = login(3600);
+        let mut exp = 0;
+        let mut opened = Vec::new();
+        for path in ["/ws", CHANNELS] {
+            for way in [Way::Message, Way::Gateway, Way::Api, Way::None] {
+                let token = login(5);
+                let claims = claims(&token);
+                exp = claims["exp"].as_u64().expect("a time");
+                let session = claims["sid"].as_str().expect("a session").to_owned();
+                let open = open(chain.handshake().target(path).bearer(&token), path);
+                opened.push((path, way, session, exp, open));
+            }
+        }
+        for (path, way, session, _, open) in &mut opened {
+            match way {
+                Way::Message if *path == CHANNELS => {
+                    open.send(json!({ "id": 2, "refresh": { "token": newer } }).to_string());
+                    let reply = reply(open, 2);
+                    assert_eq!(reply["refresh"]["expires"], true, "{reply}");
+                }
+                Way::Message => {
+                    open.send(json!({ "type": "refresh", "token": newer }).to_string());
+                    let answer = open.receive().into_text().expect("a text");
+                    assert!(answer.starts_with("{\"type\":\"refreshed\""), "{answer}");
+                }
+                Way::Gateway => {
+                    let bearer = format!("Bearer {newer}");
+                    let target = format!("{path}/refresh?session={session}");
+                    let headers = [("Authorization", &*bearer)];
+                    let answer = http::request(chain.address(), "POST", &target, &headers, b"");
+                    let answer = answer.expect("an answer");
+                    assert_eq!(answer.status, 204, "{answer}");
+                }
+                Way::Api => {
+                    let body = json!({ "session": session, "expire_at": unix_time() + 3600 });
+                    let answer = chain.postern.post("/api/refresh", &body);
+                    assert_eq!(answer.json(), json!({ "result": { "refreshed": 1 } }));
+                }
+                Way::None => {}
+            }
+        }
+
+        let (expired, mut kept): (Vec<_>, Vec<_>) =
+            opened.into_iter().partition(|(_, way, ..)| *way == Way::None);
+        for ((path, _, _, exp, mut open), (of, (code, reason))) in expired.into_iter().zip(EXPIRED) {
+            assert_eq!(path, of);
+            let (at, close) = closed(&mut open);
+            assert_eq!(close, (code, reason.to_owned()));
+            // Grace and spread, and the time of a busy machine.
+            let first = Duration::from_secs(exp + 1);
+            assert!((first..first + Duration::from_secs(4)).contains(&at), "{at:?} and not {first:?}");
+        }
+        // All tokens of 5 s would have ended their connections by now.
+        let last = Duration::from_secs(exp + 2) + Duration::from_millis(500);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        thread::sleep(last.saturating_sub(now));
+        for (path, way, _, _, open) in &mut kept {
+            if *path == CHANNELS {
+                open.send(json!({ "id": 3, "presence_stats": { "channel": "#123" } }).to_string());
+                reply(open, 3);
+            } else {
+                open.echo(format!("still here: {way:?}"));
+            }
+        }
+        assert_eq!(metric(&chain.postern, "expired"), 2.0);
+        drop(kept);
+        // The clients that were not refreshed log in again.
+        let back = login(3600);
+        open(chain.handshake().target(CHANNELS).bearer(&back), CHANNELS).close();
+        let mut open = chain.handshake().bearer(&back).open();
+        open.echo("back");
+        open.close();
         chain.assert_no_secrets_logged();
     });
 }

@@ -1,13 +1,15 @@
 //! The tests of the SDK for Python, as it is published, against both binaries.
 //!
 //! A forwarder adds the identity of their user, as a gateway would. The channels file is the configuration of the SDK's own server
-//! in these tests.
+//! in these tests. One further test is about tokens that expire.
 
 use std::process::Command;
 use std::time::Duration;
 
+use postern_tests::chain::{Chain, through_each};
+use postern_tests::identity::Identity;
 use postern_tests::postern::{Postern, Runtime};
-use postern_tests::process::Process;
+use postern_tests::process::{Process, Stream};
 use postern_tests::{forwarder, provision, workspace};
 
 #[test]
@@ -40,6 +42,27 @@ fn check(runtime: Runtime) {
     // None was skipped: the last line would say so.
     assert!(lines.iter().any(|line| line.starts_with("Ran 185 tests in ")), "{runtime}\n{shown}");
     assert_eq!(lines.last().map(String::as_str), Some("OK"), "{runtime}\n{shown}");
+}
+
+/// With `get_token`, the SDK refreshes its connection token before the connection is closed. Without a connection token it is closed
+/// with 3005 when the token of the gateway has expired, and connects again through the gateway with another one.
+#[test]
+fn tokens_that_expire_are_refreshed_or_the_client_returns_through_the_gateway() {
+    let package = provision::python_sdk().expect("the SDK");
+    let settings =
+        [("JWT_SECRET", Identity::SECRET), ("POSTERN_EXPIRY_GRACE", "2s"), ("POSTERN_EXPIRY_SPREAD", "0")];
+    through_each(|gateway, runtime| {
+        let chain = Chain::start_with(gateway, runtime, &settings, &[]);
+        let mut command = Command::new("python3");
+        command.arg(workspace::path("tests/tests/peers/credentials.py")).arg(chain.address().to_string());
+        let mut python =
+            Process::spawn("python", command.env("PYTHONPATH", &package)).expect("python3 starts");
+        let status = python.wait(TIMEOUT).expect("the script ends");
+        assert!(status.success(), "{status}: {:?}", python.lines());
+        assert_eq!(python.lines_of(Stream::Out).last().map(String::as_str), Some("ok"));
+        let line = chain.postern.wait_for("has expired, and the connection is closed");
+        assert!(line.contains("WARN"), "{line}");
+    });
 }
 
 /// About three times what they take.
