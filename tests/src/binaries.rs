@@ -33,6 +33,8 @@ pub enum Binary {
     Talk,
     /// The example of a third runtime.
     Blocking,
+    /// The example that writes the manual page and the completions.
+    Manual,
 }
 
 impl Binary {
@@ -43,7 +45,7 @@ impl Binary {
     /// If it is not there, with the command that builds it.
     #[track_caller]
     pub fn path(self) -> &'static Path {
-        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 9] = [const { OnceLock::new() }; 9];
+        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 10] = [const { OnceLock::new() }; 10];
 
         match PATHS[self as usize].get_or_init(|| self.find()) {
             Ok(path) => path,
@@ -81,6 +83,7 @@ impl Binary {
             Self::Load => "tested-load",
             Self::Talk => "tested-talk",
             Self::Blocking => "tested-blocking",
+            Self::Manual => "tested-manual",
         }
     }
 }

@@ -120,6 +120,24 @@ pub fn strace() -> Result<(PathBuf, OsString), Failure> {
     Ok((root.join("usr/bin/strace"), libraries(&root)?))
 }
 
+/// Returns the executable of mandoc, and the `LD_LIBRARY_PATH` that it needs.
+pub fn mandoc() -> Result<(PathBuf, OsString), Failure> {
+    let root = debian("mandoc-debian", "usr/bin/mandoc", &[], &["mandoc"])?;
+    Ok((root.join("usr/bin/mandoc"), libraries(&root)?))
+}
+
+/// Returns the executable of fish, and the `LD_LIBRARY_PATH` that it needs.
+pub fn fish() -> Result<(PathBuf, OsString), Failure> {
+    let packages = ["fish", "fish-common", "libpcre2-32-0"];
+    let root = debian("fish-debian", "usr/bin/fish", &[], &packages)?;
+    Ok((root.join("usr/bin/fish"), libraries(&root)?))
+}
+
+/// Returns a folder with zsh and its modules, as they would be at the root of a host.
+pub fn zsh() -> Result<PathBuf, Failure> {
+    debian("zsh-debian", "bin/zsh", &[], &["zsh", "zsh-common"])
+}
+
 /// Returns the executable of jq, and the `LD_LIBRARY_PATH` that it needs.
 pub fn jq() -> Result<(PathBuf, OsString), Failure> {
     let root = debian("jq-debian", "usr/bin/jq", &[], &["jq", "libjq1", "libonig5"])?;

@@ -45,7 +45,8 @@ fn start(process: Process) -> Result<impl FnOnce() -> io::Result<Lifecycle>, Box
     Ok(|| accept_loop.run())
 }
 
-const PROGRAM: Program = Program {
+/// The name, the version and the description of the program.
+pub const PROGRAM: Program = Program {
     name: "postern",
     version: env!("CARGO_PKG_VERSION"),
     about: "A WebSocket service behind an API gateway",

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, Command, ValueHint};
 
 use super::error::{SettingsError, SettingsErrors};
 use super::feature::Feature;
@@ -196,6 +196,21 @@ impl Word {
             (true, value) => value.unwrap_or_default(),
         }
     }
+}
+
+/// Returns the description of the whole command line, for completions and the manual page. It parses nothing: the programs parse
+/// their command lines themselves.
+pub fn command_line(program: &Program) -> Command {
+    let file = Arg::new("FILE").help("Channels file").value_hint(ValueHint::FilePath);
+    let check_config = command(program, Some(Subcommand::CheckConfig))
+        .name(CHECK_CONFIG)
+        .about("Check the settings and, if there is one, a channels file")
+        .arg(file);
+    let healthcheck = command(program, Some(Subcommand::Healthcheck))
+        .name(HEALTHCHECK)
+        .about("Probe the control port of a process that runs with the same settings");
+    let healthcheck = Feature::Control.is_enabled().then_some(healthcheck);
+    command(program, None).subcommand(check_config).subcommands(healthcheck)
 }
 
 /// Describes the command line to clap. The subcommands also accept all settings.

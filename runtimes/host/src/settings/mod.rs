@@ -54,6 +54,7 @@ use crate::healthcheck::{self, Probe};
 use command::{Arguments, Purpose};
 use setting::{ResolvedSetting, Source};
 
+pub use command::command_line;
 pub use error::{SettingsError, SettingsErrors};
 pub use loaded::LoadedSettings;
 pub use model::{ChannelSettings, Command, ControlSettings, EngineSettings, Program, ServedAtPath, Settings};
