@@ -41,13 +41,12 @@ fn main() -> ExitCode {
 fn write(folder: &Path, date: &str) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(folder)?;
     let page = page(&command_line(&PROGRAM), date);
-    fs::write(folder.join(format!("{}.1", PROGRAM.name)), page)?;
+    fs::write(folder.join("postern.1"), page)?;
     let mut command = for_completion(command_line(&PROGRAM));
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        let mut file = File::create(folder.join(match shell {
-            Shell::Zsh => format!("_{}", PROGRAM.name),
-            _ => format!("{}.{shell}", PROGRAM.name),
-        }))?;
+    for (shell, file) in
+        [(Shell::Bash, "postern.bash"), (Shell::Zsh, "_postern"), (Shell::Fish, "postern.fish")]
+    {
+        let mut file = File::create(folder.join(file))?;
         clap_complete::generate(shell, &mut command, PROGRAM.name, &mut file);
     }
     Ok(())
