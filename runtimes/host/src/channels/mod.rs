@@ -7,7 +7,7 @@ mod node;
 mod worker;
 
 pub use node::Node;
-pub(crate) use node::{Batch, Delivery, unix_ms};
 #[cfg(feature = "control")]
-pub(crate) use node::{NodeStats, Publishing};
+pub(crate) use node::NodeStats;
+pub(crate) use node::{Batch, Delivery, Publishing, unix_ms};
 pub use worker::NodeWorker;
