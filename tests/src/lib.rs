@@ -17,7 +17,9 @@
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
 //! * [`channels`]: a client of the protocol of channels;
-//! * [`redis`], [`switch`], [`cluster`]: Redis servers, one address for several of them, and nodes that use them;
+//! * [`redis`], [`switch`], [`sentinel`], [`cluster`]: Redis servers, one address for several of them, their sentinels, and nodes that
+//!   use them;
+//! * [`authority`]: certificates of a private authority;
 //! * [`forwarder`]: adds a user to the requests of clients that cannot;
 //! * [`browser`]: Chromium without a window;
 //! * [`chain`]: all of them together;
@@ -40,8 +42,10 @@ pub mod scripted_identity;
 
 pub mod backend;
 
+pub mod authority;
 pub mod cluster;
 pub mod redis;
+pub mod sentinel;
 pub mod switch;
 
 pub mod browser;

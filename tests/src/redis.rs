@@ -104,15 +104,33 @@ impl Redis {
     /// If there is no reply.
     #[track_caller]
     pub fn run(&self, command: &[&str]) -> String {
-        let mut connection = BufReader::new(TcpStream::connect(self.address).expect("Redis accepts"));
-        connection.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut request = format!("*{}\r\n", command.len());
-        for part in command {
-            request.push_str(&format!("${}\r\n{part}\r\n", part.len()));
-        }
-        connection.get_mut().write_all(request.as_bytes()).expect("a command is sent");
-        reply(&mut connection)
+        run(self.address, "", command)
     }
+}
+
+/// Executes a command of a server or a sentinel on a new connection, with a password unless it is empty. Returns the reply as
+/// text: arrays as lines.
+///
+/// # Panics
+///
+/// If there is no reply.
+#[track_caller]
+pub fn run(address: SocketAddr, password: &str, command: &[&str]) -> String {
+    let mut connection = BufReader::new(TcpStream::connect(address).expect("Redis accepts"));
+    connection.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    if !password.is_empty() {
+        assert_eq!(call(&mut connection, &["AUTH", password]), "OK");
+    }
+    call(&mut connection, command)
+}
+
+fn call(connection: &mut BufReader<TcpStream>, command: &[&str]) -> String {
+    let mut request = format!("*{}\r\n", command.len());
+    for part in command {
+        request.push_str(&format!("${}\r\n{part}\r\n", part.len()));
+    }
+    connection.get_mut().write_all(request.as_bytes()).expect("a command is sent");
+    reply(connection)
 }
 
 fn launch(address: SocketAddr, folder: &TempDir, arguments: &[String]) -> Process {

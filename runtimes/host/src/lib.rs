@@ -19,6 +19,7 @@
 //! * [`hooks`] sends events to a backend.
 //! * [`source`] publishes the messages of a message broker.
 //! * `engine` connects the channels of several nodes by Redis.
+//! * `tls` connects with these servers by TLS.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
 //! * [`checker`] checks the tokens that clients send on open connections.
 //! * [`refusal`] has the texts of refused upgrades.
@@ -75,6 +76,9 @@ pub mod source;
 
 #[cfg_attr(not(feature = "redis"), path = "engine/disabled.rs")]
 mod engine;
+
+#[cfg_attr(not(feature = "tls"), path = "tls/disabled.rs")]
+mod tls;
 
 pub mod log;
 pub mod metrics;

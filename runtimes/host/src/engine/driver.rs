@@ -16,16 +16,14 @@ use postern_channels::relay::{
     CommandId, Local, Relay, RelayConfig, RelayEvent, ServerAnswer, ServerRequest, scripts,
 };
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
-    RedisError, Value,
-};
+use redis::{PushInfo, PushKind, RedisError, Value};
 use slog::{Logger, info, warn};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt;
-use smol::{LocalExecutor, Timer};
+use smol::{LocalExecutor, Task, Timer};
 
 use super::Shared;
+use super::connector::{Connection, Connector, Opened, Server};
 use super::encoding::{self, Encoder, Scripts};
 use super::queue::Input;
 use crate::channels::{Batch, Delivery, Node, unix_ms};
@@ -46,8 +44,7 @@ pub(super) fn spawn(
     wakes: Receiver<()>,
     log: Logger,
 ) -> io::Result<()> {
-    let client =
-        client(settings).map_err(|error| io::Error::other(encoding::failure(&error).text.into_string()))?;
+    let connector = Arc::new(Connector::new(settings).map_err(io::Error::other)?);
     let number = RandomState::new().hash_one("node");
     let config = RelayConfig {
         link: LinkConfig {
@@ -63,7 +60,7 @@ pub(super) fn spawn(
     };
     let seed = u128::from(RandomState::new().hash_one("seed")) << 64 | u128::from(number);
     let url = redact_url(&settings.url).into_owned();
-    let (encoder, timeout) = (Encoder::new(&settings.prefix), settings.timeout);
+    let (encoder, probe) = (Encoder::new(&settings.prefix), settings.probe);
     let run = move || {
         let executor = Rc::new(LocalExecutor::new());
         let driver = Driver {
@@ -71,8 +68,9 @@ pub(super) fn spawn(
             shared,
             revocations,
             encoder: Rc::new(encoder),
-            client,
-            timeout,
+            connector,
+            probe,
+            connecting: None,
             connections: None,
             executor: executor.clone(),
             waiting: Vec::new(),
@@ -85,23 +83,16 @@ pub(super) fn spawn(
     thread::Builder::new().name("engine".to_owned()).spawn(run).map(drop)
 }
 
-/// Returns the client for a server. It does not connect.
-fn client(settings: &EngineSettings) -> Result<Client, RedisError> {
-    let info = settings.url.as_str().into_connection_info()?;
-    let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    if let Some(password) = &settings.password {
-        redis = redis.set_password(password);
-    }
-    Client::open(ConnectionInfo::set_redis_settings(info, redis))
-}
-
 struct Driver {
     relay: Relay,
     shared: Arc<Shared>,
     revocations: Arc<RevocationTable>,
     encoder: Rc<Encoder>,
-    client: Client,
-    timeout: Duration,
+    connector: Arc<Connector>,
+    /// The time after which the sentinels are asked again for the master.
+    probe: Duration,
+    /// Opens the connections of an attempt.
+    connecting: Option<Task<()>>,
     connections: Option<Connections>,
     executor: Rc<LocalExecutor<'static>>,
     /// Commands that are sent together. Empty between turns.
@@ -116,8 +107,9 @@ struct Driver {
 /// The connections of an attempt.
 struct Connections {
     attempt: Attempt,
-    commands: MultiplexedConnection,
-    messages: MultiplexedConnection,
+    commands: Connection,
+    messages: Connection,
+    server: Server,
     scripts: Rc<RefCell<Scripts>>,
     /// Closed when they are given up, which ends the tasks that wait for replies, and with them the sockets.
     closed: Receiver<()>,
@@ -186,7 +178,9 @@ impl Driver {
                 }
                 RelayEvent::Command(id, message) => self.perform_command(id, &message, node),
                 RelayEvent::Revocations(lines) => self.revocations.add_remote(&lines),
-                RelayEvent::Live => self.reports.live(),
+                RelayEvent::Live => {
+                    self.reports.live(self.connections.as_ref().map(|connections| &connections.server));
+                }
                 RelayEvent::Down(failure) => self.reports.down(&failure, now),
             }
         }
@@ -213,20 +207,25 @@ impl Driver {
                 let topic = self.encoder.strip(&topic).unwrap_or_default();
                 self.relay.handle_message(attempt, topic, &message, now, shards);
             }
-            Input::Connected(attempt, connections) => {
-                let [commands, messages] = *connections;
-                let (open, closed) = bounded(1);
-                let scripts = Rc::default();
-                self.connections =
-                    Some(Connections { attempt, commands, messages, scripts, closed, _open: open });
-                self.relay.link().handle_connected(attempt, now);
-            }
+            Input::Connected(attempt, opened) => self.handle_connected(attempt, *opened, now),
             Input::Failed(attempt, failure) => self.relay.link().handle_failed(attempt, failure, now),
             Input::Reply(attempt, ticket, result) => {
                 self.relay.link().handle_reply(attempt, ticket, result, now);
             }
         }
         self.relay.handle_events(now, shards);
+    }
+
+    fn handle_connected(&mut self, attempt: Attempt, opened: Opened, now: Instant) {
+        let Opened { commands, messages, server } = opened;
+        let (open, closed) = bounded(1);
+        let (watch, shared) = (self.connector.clone().watch(server.clone(), self.probe), self.shared.clone());
+        let watch = async move { shared.queue.add(Input::Failed(attempt, watch.await)) };
+        self.executor.spawn(until_closed(watch, closed.clone())).detach();
+        let scripts = Rc::default();
+        self.connections =
+            Some(Connections { attempt, commands, messages, server, scripts, closed, _open: open });
+        self.relay.link().handle_connected(attempt, now);
     }
 
     /// Lets the workers perform a command of another node.
@@ -240,11 +239,13 @@ impl Driver {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Connect(attempt) => {
-                let task = connect(self.client.clone(), attempt, self.timeout, self.shared.clone());
-                self.executor.spawn(task).detach();
+                // An earlier attempt, which has taken too long, ends.
+                let task = connect(self.connector.clone(), attempt, self.shared.clone());
+                self.connecting = Some(self.executor.spawn(task));
             }
             Action::Close(attempt) => {
                 self.waiting.clear();
+                self.connecting = None;
                 self.connections.take_if(|connections| connections.attempt == attempt);
             }
             Action::Send(attempt, ticket, command) => {
@@ -280,7 +281,7 @@ impl Driver {
                 }
             }
         }
-        let (attempt, mut connection) = (connections.attempt, connections.commands.clone());
+        let (attempt, mut connection) = (connections.attempt, connections.commands.redis.clone());
         let (shared, closed) = (self.shared.clone(), connections.closed.clone());
         let send = async move {
             match connection.req_packed_commands(&pipeline, 0, commands.len()).await {
@@ -300,7 +301,8 @@ impl Driver {
     fn send_alone(&mut self, ticket: Ticket, command: Arc<Command>) {
         let Some(connections) = &self.connections else { return };
         let attempt = connections.attempt;
-        let (mut commands, mut messages) = (connections.commands.clone(), connections.messages.clone());
+        let (mut commands, mut messages) =
+            (connections.commands.redis.clone(), connections.messages.redis.clone());
         let (scripts, encoder) = (connections.scripts.clone(), self.encoder.clone());
         let (shared, closed) = (self.shared.clone(), connections.closed.clone());
         let send = async move {
@@ -332,27 +334,15 @@ impl Driver {
 }
 
 /// Opens both connections.
-async fn connect(client: Client, attempt: Attempt, timeout: Duration, shared: Arc<Shared>) {
-    let config = || {
-        AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeout * 2))
-            // The link has deadlines.
-            .set_response_timeout(None)
-    };
+async fn connect(connector: Arc<Connector>, attempt: Attempt, shared: Arc<Shared>) {
     let of_messages = shared.clone();
     let receive = move |push: PushInfo| {
         receive(&of_messages, attempt, push);
         Ok::<(), ()>(())
     };
-    let open = async {
-        let commands = client.get_multiplexed_async_connection_with_config(&config()).await?;
-        let messages =
-            client.get_multiplexed_async_connection_with_config(&config().set_push_sender(receive)).await?;
-        Ok([commands, messages])
-    };
-    shared.queue.add(match open.await {
-        Ok(connections) => Input::Connected(attempt, Box::new(connections)),
-        Err(error) => Input::Failed(attempt, encoding::failure(&error)),
+    shared.queue.add(match connector.open(|config| config.set_push_sender(receive)).await {
+        Ok(opened) => Input::Connected(attempt, Box::new(opened)),
+        Err(failure) => Input::Failed(attempt, failure),
     });
 }
 
@@ -390,9 +380,10 @@ async fn until_closed(task: impl Future<Output = ()>, closed: Receiver<()>) {
 }
 
 impl Reports {
-    fn live(&mut self) {
+    fn live(&mut self, server: Option<&Server>) {
+        let server = server.map(Server::to_string).unwrap_or_default();
         info!(self.log, # "engine_connected", "channels are connected with Redis"; "url" => &self.url,
-            "failures" => self.failed);
+            "server" => server, "failures" => self.failed);
         (self.failed, self.reported) = (0, None);
     }
 
@@ -418,8 +409,12 @@ fn advice(cause: Cause) -> &'static str {
         Cause::Permission => {
             "POSTERN_REDIS_URL: the user of Redis may not execute a command that is needed; trying again each 30 s"
         }
-        Cause::Replica => "POSTERN_REDIS_URL: the server is a replica, which cannot be used; trying again",
-        Cause::Tls => "POSTERN_REDIS_URL: the TLS connection to Redis fails; trying again each 30 s",
+        Cause::Replica => {
+            "POSTERN_REDIS_URL: the server is a replica, or was replaced as the master; trying again"
+        }
+        Cause::Tls => {
+            "POSTERN_REDIS_URL, POSTERN_REDIS_CA_FILE: the TLS connection to Redis fails; trying again each 30 s"
+        }
         Cause::Timeout | Cause::Undelivered => "Redis does not answer in time; connecting again",
         Cause::Overflow => "Redis sends messages faster than they are handled; connecting again",
         Cause::Loading => "Redis is loading its data; trying again",

@@ -1,5 +1,8 @@
 //! Commands and replies in the form of Redis.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use postern_channels::exchange::{HistoryOptions, Version};
 use postern_channels::publication::{ClientId, Epoch, Position};
 use postern_channels::relay::command::{
@@ -8,6 +11,8 @@ use postern_channels::relay::command::{
 };
 use postern_channels::relay::{PAGE, scripts};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
+
+use crate::tls;
 
 /// The names of the scripts that Redis has loaded, in the order of [`scripts::ALL`].
 pub(super) type Scripts = Vec<String>;
@@ -313,6 +318,9 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 /// Returns the cause of an error. Its text has neither a user nor a password.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the enum of the client grows")]
 pub(super) fn failure(error: &RedisError) -> Failure {
+    if let Some(text) = of_tls(error) {
+        return Failure::new(Cause::Tls, text);
+    }
     let cause = match error.kind() {
         ErrorKind::AuthenticationFailed => Cause::Credentials,
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType | ErrorKind::RESP3NotSupported => Cause::Protocol,
@@ -331,6 +339,12 @@ pub(super) fn failure(error: &RedisError) -> Failure {
         },
     };
     Failure::new(cause, error.to_string())
+}
+
+/// Describes an error of TLS after the handshake, such as the refusal of a certificate.
+fn of_tls(error: &RedisError) -> Option<String> {
+    let source: &Arc<dyn Error + Send + Sync> = error.source()?.downcast_ref()?;
+    tls::describe(source.downcast_ref()?)
 }
 
 fn milliseconds(time: std::time::Duration) -> u64 {

@@ -3,10 +3,14 @@
 //! One thread has the `Relay` of the process, and the connections to Redis. Workers and the control port hand requests to it, and
 //! do not wait.
 //!
+//! * `address`: the URL of Redis.
 //! * `queue`: the inputs of the thread.
 //! * `driver`: the thread.
+//! * `connector`: opens connections, also by TLS and by Sentinel.
 //! * `encoding`: commands and replies in the form of Redis.
 
+mod address;
+mod connector;
 mod driver;
 mod encoding;
 mod queue;
@@ -18,13 +22,13 @@ use std::sync::{Arc, PoisonError};
 use postern_channels::engine::Request;
 use postern_channels::exchange::WorkerId;
 use postern_channels::relay::{RelayStats, ServerAnswer, ServerOperation};
-use redis::IntoConnectionInfo;
 use slog::Logger;
 use smol::channel::{Receiver, bounded};
 
 use crate::channels::Node;
 use crate::revocations::RevocationTable;
 use crate::settings::EngineSettings;
+use address::Address;
 use queue::{Input, Queue};
 
 /// The engine of the process, as other threads see it.
@@ -43,16 +47,7 @@ struct Shared {
 /// # Errors
 /// The end of a sentence that begins with the setting. It does not quote the URL.
 pub(crate) fn check_url(text: &str) -> Result<(), &'static str> {
-    if text.starts_with("rediss:") || text.starts_with("redis+sentinel:") {
-        return Err(
-            "TLS and Sentinel are not supported; write the address of the master, for example redis://redis.example:6379",
-        );
-    }
-    let is_known = ["redis://", "unix:", "redis+unix:"].iter().any(|scheme| text.starts_with(scheme));
-    if !is_known || text.into_connection_info().is_err() {
-        return Err("not an address of Redis; write for example redis://redis.example:6379");
-    }
-    Ok(())
+    Address::parse(text).map(drop)
 }
 
 impl Engine {
@@ -102,27 +97,5 @@ impl Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Engine").field(&self.stats()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_redis() {
-        for text in ["redis://127.0.0.1:6379", "redis://user:hunter2@redis/3", "unix:/run/redis.sock"] {
-            assert_eq!(check_url(text), Ok(()), "{text}");
-        }
-        for (text, expected) in [
-            ("127.0.0.1:6379", "not an address"),
-            ("http://127.0.0.1", "not an address"),
-            ("redis://host:port", "not an address"),
-            ("rediss://user:hunter2@redis", "TLS and Sentinel are not supported"),
-            ("redis+sentinel://redis", "TLS and Sentinel are not supported"),
-        ] {
-            let error = check_url(text).unwrap_err();
-            assert!(error.starts_with(expected) && !error.contains("hunter2"), "{text}: {error}");
-        }
     }
 }

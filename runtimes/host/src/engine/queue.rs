@@ -9,8 +9,9 @@ use postern_channels::exchange::WorkerId;
 use postern_channels::relay::command::{Cause, Failure, Reply};
 use postern_channels::relay::link::{Attempt, Ticket};
 use postern_channels::relay::{CommandId, RelayStats, ServerAnswer, ServerOperation};
-use redis::aio::MultiplexedConnection;
 use smol::channel::{Receiver, Sender, bounded};
+
+use super::connector::Opened;
 
 /// Something that the thread handles.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) enum Input {
     /// A request of the server API, and where its answer goes.
     Server(ServerOperation, Sender<ServerAnswer>),
     /// The connections of commands and of messages are open.
-    Connected(Attempt, Box<[MultiplexedConnection; 2]>),
+    Connected(Attempt, Box<Opened>),
     /// A connection has failed.
     Failed(Attempt, Failure),
     /// A command has a result.

@@ -2,7 +2,7 @@
 //!
 //! * `names`, `setting`, `table`: every setting with its default, its help, and the function that reads its text.
 //!   `--help`, `--print-config`, the known names and the values come from this table.
-//! * `value`, `net`, `secret`, `preset`, `assertion`, `tokens`, `auth`, `hooks`, `source`: the kinds of values.
+//! * `value`, `net`, `secret`, `preset`, `assertion`, `tokens`, `auth`, `hooks`, `source`, `tls`: the kinds of values.
 //! * `command`, `sources`, `links`: flags, the environment and `.env`.
 //! * `feature`, `check`, `error`, `hints`, `suggest`: what is wrong, and what to write instead.
 //! * `model`: the values as they were written, [`Settings`].
@@ -34,6 +34,7 @@ mod source;
 mod sources;
 mod suggest;
 mod table;
+mod tls;
 #[cfg_attr(not(feature = "assertion"), path = "tokens/disabled.rs")]
 mod tokens;
 mod value;
@@ -57,7 +58,9 @@ use setting::{ResolvedSetting, Source};
 pub use command::command_line;
 pub use error::{SettingsError, SettingsErrors};
 pub use loaded::LoadedSettings;
-pub use model::{ChannelSettings, Command, ControlSettings, EngineSettings, Program, ServedAtPath, Settings};
+pub use model::{
+    ChannelSettings, Command, ControlSettings, EngineSettings, Program, ServedAtPath, Settings, TlsFiles,
+};
 pub use plan::{Host, Plan, SharedParts};
 pub(crate) use secret::SecretFile;
 
@@ -150,6 +153,7 @@ pub fn load(
         errors.add(SettingsError::value(chosen.setting, &chosen.text, chosen.source, &error));
     }
     settings.source = source::source(&texts, &mut errors);
+    settings.engine.tls = tls::files(&texts, tls::REDIS, &mut errors);
     settings.auth = auth::auth(&texts, settings.auth_cache);
     check::check_tokens(&settings, &texts, &mut errors);
     let mut namespaces = None;

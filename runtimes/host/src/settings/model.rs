@@ -166,6 +166,10 @@ pub struct EngineSettings {
     pub url: String,
     /// The password, unless it is in the URL.
     pub password: Option<String>,
+    /// The password of the sentinels, if they have one.
+    pub sentinel_password: Option<String>,
+    /// The files for connections by TLS.
+    pub tls: TlsFiles,
     /// The beginning of all keys.
     pub prefix: String,
     /// The time for a reply.
@@ -192,6 +196,8 @@ impl Default for EngineSettings {
             is_redis: false,
             url: "redis://127.0.0.1:6379".to_owned(),
             password: None,
+            sentinel_password: None,
+            tls: TlsFiles::default(),
             prefix: "postern".to_owned(),
             timeout: Duration::from_secs(1),
             probe: Duration::from_secs(5),
@@ -210,6 +216,17 @@ impl fmt::Debug for EngineSettings {
         // Neither the URL nor the password.
         f.debug_struct("EngineSettings").field("is_redis", &self.is_redis).finish_non_exhaustive()
     }
+}
+
+/// The files for connections to a server by TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates of authorities, in addition to those that the system knows.
+    pub authorities: Option<PathBuf>,
+    /// The certificate of this process, and those between it and its authority.
+    pub certificate: Option<PathBuf>,
+    /// The key of this certificate.
+    pub key: Option<PathBuf>,
 }
 
 /// The application at `POSTERN_PATH`.

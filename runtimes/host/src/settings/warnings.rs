@@ -19,6 +19,7 @@ use super::names::*;
 use super::net;
 use super::setting::{ResolvedSetting, Source};
 use super::table::IDENTITY_HEADERS;
+use super::tls;
 use super::value::{show_duration, show_size};
 use crate::listen::Address;
 use postern_core::session::RatePolicy;
@@ -181,6 +182,8 @@ const RULES: &[fn(&View<'_>) -> Vec<String>] = &[
     memory,
     byte_rate,
     settings_of_redis,
+    files_without_tls,
+    sentinel_password_without_sentinels,
     messages_for_each_instance,
     messages_that_are_not_logged,
     drain,
@@ -451,6 +454,11 @@ fn settings_of_redis(view: &View<'_>) -> Vec<String> {
         REDIS_URL,
         REDIS_PASSWORD,
         REDIS_PASSWORD_FILE,
+        REDIS_SENTINEL_PASSWORD,
+        REDIS_SENTINEL_PASSWORD_FILE,
+        REDIS_CA_FILE,
+        REDIS_CERT_FILE,
+        REDIS_KEY_FILE,
         REDIS_PREFIX,
         REDIS_TIMEOUT,
         REDIS_PROBE,
@@ -470,6 +478,35 @@ fn settings_of_redis(view: &View<'_>) -> Vec<String> {
         )
     };
     settings.into_iter().filter(unused).map(describe).collect()
+}
+
+fn files_without_tls(view: &View<'_>) -> Vec<String> {
+    let is_idle = view.settings.engine.is_redis && !view.text(REDIS_URL).starts_with("rediss");
+    let unused = tls::REDIS.into_iter().filter(|name| is_idle && view.is_set(name));
+    unused
+        .map(|name| {
+            format!(
+                "{} has no effect while {} is without TLS; write a URL with rediss, or leave {name} out",
+                view.show(name),
+                view.show(REDIS_URL)
+            )
+        })
+        .collect()
+}
+
+fn sentinel_password_without_sentinels(view: &View<'_>) -> Vec<String> {
+    let has_sentinels = view.text(REDIS_URL).contains("+sentinel:");
+    let unused = |name: &&str| view.settings.engine.is_redis && !has_sentinels && view.is_set(name);
+    let names = [REDIS_SENTINEL_PASSWORD, REDIS_SENTINEL_PASSWORD_FILE].into_iter().filter(unused);
+    names
+        .map(|name| {
+            format!(
+                "{} has no effect while {} has no sentinels; write a URL with redis+sentinel, or leave {name} out",
+                view.show(name),
+                view.show(REDIS_URL)
+            )
+        })
+        .collect()
 }
 
 fn messages_for_each_instance(view: &View<'_>) -> Vec<String> {

@@ -32,13 +32,15 @@ pub(super) fn settings() -> Vec<Setting> {
             },
             String::clone,
             "The address of Redis:\n\
-             redis://USER:PASSWORD@HOST:PORT/DATABASE, or unix:PATH",
+             redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss: with TLS, or\n\
+             unix:PATH. With Sentinel, redis+sentinel: or rediss+sentinel:\n\
+             //USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER_NAME/DATABASE",
         ),
         text(
             REDIS_PASSWORD,
             "SECRET",
             "",
-            |settings, text| set_password(settings, text, REDIS_PASSWORD_FILE),
+            |settings, text| set_password(&mut settings.engine.password, text, REDIS_PASSWORD_FILE),
             "The password of Redis, unless it is in the URL. Not as a\n\
              flag: flags are visible to other users of the host",
         )
@@ -47,17 +49,49 @@ pub(super) fn settings() -> Vec<Setting> {
             REDIS_PASSWORD_FILE,
             "FILE",
             "",
-            |settings, path| {
-                if path.is_empty() {
-                    return Ok(());
-                }
-                // The errors do not quote the contents.
-                let text = fs::read_to_string(path)
-                    .map_err(|error| format!("cannot read the file: {}", hints::file(&error)))?;
-                set_password(settings, text.trim_end_matches(['\r', '\n']), REDIS_PASSWORD)
-            },
+            |settings, path| set_password_of_file(&mut settings.engine.password, path, REDIS_PASSWORD),
             "The file with the password of Redis",
         ),
+        text(
+            REDIS_SENTINEL_PASSWORD,
+            "SECRET",
+            "",
+            |settings, text| {
+                set_password(&mut settings.engine.sentinel_password, text, REDIS_SENTINEL_PASSWORD_FILE)
+            },
+            "The password of the sentinels, if they have one. Not as a\n\
+             flag: flags are visible to other users of the host",
+        )
+        .secret(),
+        text(
+            REDIS_SENTINEL_PASSWORD_FILE,
+            "FILE",
+            "",
+            |settings, path| {
+                set_password_of_file(&mut settings.engine.sentinel_password, path, REDIS_SENTINEL_PASSWORD)
+            },
+            "The file with the password of the sentinels",
+        ),
+        text(
+            REDIS_CA_FILE,
+            "FILE",
+            "",
+            |_, _| Ok(()),
+            "Certificates of authorities in PEM format, which are trusted for\n\
+             Redis in addition to those of the system",
+        )
+        .needs(Feature::Redis, ""),
+        text(
+            REDIS_CERT_FILE,
+            "FILE",
+            "",
+            |_, _| Ok(()),
+            "The certificate of Postern in PEM format, if Redis asks for one\n\
+             (tls-auth-clients)",
+        )
+        .needs(Feature::Redis, ""),
+        text(REDIS_KEY_FILE, "FILE", "", |_, _| Ok(()), "The private key of this certificate in PEM format")
+            .needs(Feature::Redis, ""),
         value_at(
             REDIS_PREFIX,
             "TEXT",
@@ -128,15 +162,26 @@ pub(super) fn settings() -> Vec<Setting> {
     ]
 }
 
-fn set_password(settings: &mut crate::settings::Settings, text: &str, other: &str) -> Result<(), ValueError> {
+/// Sets a password, unless the setting `other` has set it.
+fn set_password(place: &mut Option<String>, text: &str, other: &str) -> Result<(), ValueError> {
     if text.is_empty() {
         return Ok(());
     }
-    if settings.engine.password.is_some() {
+    if place.is_some() {
         return Err(format!("{other} is set already; leave out one of the two").into());
     }
-    settings.engine.password = Some(text.to_owned());
+    *place = Some(text.to_owned());
     Ok(())
+}
+
+/// Sets a password that a file contains. The errors do not quote the contents.
+fn set_password_of_file(place: &mut Option<String>, path: &str, other: &str) -> Result<(), ValueError> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", hints::file(&error)))?;
+    set_password(place, text.trim_end_matches(['\r', '\n']), other)
 }
 
 /// Checks that a prefix does not change where a key ends, or the part of it that Redis Cluster hashes.

@@ -331,6 +331,28 @@ fn settings_of_redis_need_redis() {
 }
 
 #[test]
+fn files_for_tls_and_the_password_of_sentinels_need_a_url_that_uses_them() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), CERTIFICATE).unwrap();
+    let path = file.path().to_str().unwrap();
+    let engine = ("POSTERN_ENGINE", "redis");
+    let ca = ("POSTERN_REDIS_CA_FILE", path);
+    let text = warning(&[engine, ca]);
+    assert!(
+        text.contains("has no effect while POSTERN_REDIS_URL=redis://127.0.0.1:6379 is without TLS"),
+        "{text}"
+    );
+    check_silent(&[engine, ca, ("POSTERN_REDIS_URL", "rediss://redis")]);
+    let password = ("POSTERN_REDIS_SENTINEL_PASSWORD", "hunter2");
+    let text = warning(&[engine, password]);
+    assert!(
+        text.contains("has no sentinels; write a URL with redis+sentinel") && !text.contains("hunter2"),
+        "{text}"
+    );
+    check_silent(&[engine, password, ("POSTERN_REDIS_URL", "redis+sentinel://a/mymaster")]);
+}
+
+#[test]
 fn instances_with_the_same_channels_share_the_messages_of_a_broker() {
     let [url, mode] = [("POSTERN_AMQP_URL", "amqp://rabbitmq"), ("POSTERN_AMQP_MODE", "each")];
     let text = warning(&[url, mode, ("POSTERN_ENGINE", "redis")]);
@@ -341,3 +363,16 @@ fn instances_with_the_same_channels_share_the_messages_of_a_broker() {
     check_silent(&[url, mode]);
     check_silent(&[url, ("POSTERN_ENGINE", "redis")]);
 }
+
+/// A certificate of an authority.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
+MIIBmDCCAT+gAwIBAgIUMiWIo1cY0wdR8676f7VBDVzkc1kwCgYIKoZIzj0EAwIw\n\
+ITEfMB0GA1UEAwwWQW4gYXV0aG9yaXR5IG9mIGEgdGVzdDAgFw0yNjExMzAxNjU5\n\
+MzRaGA8yMTI2MTEwNjE2NTkzNFowITEfMB0GA1UEAwwWQW4gYXV0aG9yaXR5IG9m\n\
+IGEgdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABEjVJH34bG1X8u+B18Bc\n\
+T6He9R5M5/Fyr+7Lgz5jf6sO5dsgaMfGTZEpyx0H4dDWSs4A87HSA6J4UU7slI6k\n\
+2KqjUzBRMB0GA1UdDgQWBBR2RkEWdF+0ehdfiqnAKGNyWFhOLTAfBgNVHSMEGDAW\n\
+gBR2RkEWdF+0ehdfiqnAKGNyWFhOLTAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49\n\
+BAMCA0cAMEQCIAxk7gay9cHa5IaTRj/sitlxsLKUX7Cf5Fg5CghbbpxjAiAhbPsg\n\
+IXzPi+k5/LoM34myfzvt4ZFVaOeTE/ovQyiwew==\n\
+-----END CERTIFICATE-----\n";

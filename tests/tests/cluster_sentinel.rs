@@ -1,0 +1,276 @@
+//! Redis with Sentinel: both binaries follow a failover, and each client gets all publications, or learns that some are missing.
+
+use std::time::{Duration, Instant};
+
+use postern_tests::authority::Authority;
+use postern_tests::channels::Client;
+use postern_tests::cluster::{PAIRS, next_publication, publish, unconnected};
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::sentinel::{NAME, Options, Sentinels};
+use postern_tests::wait_until;
+use serde_json::{Value, json};
+
+/// Short times, so that a test does not wait for long.
+const FAST: [(&str, &str); 2] = [("POSTERN_REDIS_TIMEOUT", "500ms"), ("POSTERN_REDIS_PROBE", "1s")];
+
+const CONNECTED: &str = "channels are connected with Redis";
+
+fn start(runtime: Runtime, url: &str, settings: &[(&str, &str)]) -> Postern {
+    let node = unconnected(runtime, url, &[&FAST[..], settings].concat());
+    node.wait_for(CONNECTED);
+    node
+}
+
+/// A subscriber that checks its channel.
+struct Watcher {
+    client: Client,
+    epoch: Value,
+    /// The offset of the last publication.
+    offset: u64,
+    /// The number of times that it was told of missing publications.
+    told: usize,
+}
+
+impl Watcher {
+    fn new(node: &Postern) -> Watcher {
+        let mut client = Client::connect(node, "7", "Jane Roe");
+        let result = client.subscribe("news");
+        let offset = result["offset"].as_u64().unwrap_or(0);
+        Watcher { client, epoch: result["epoch"].clone(), offset, told: 0 }
+    }
+
+    /// Receives until a publication with this data, or until it learns that some are missing. Each one must follow the one before
+    /// it. Returns whether that publication has arrived.
+    #[track_caller]
+    fn receive_until(&mut self, last: &Value) -> bool {
+        loop {
+            let message = self.client.next();
+            let push = &message["push"];
+            if push["unsubscribe"]["code"] == 2500 {
+                match self.recover(last) {
+                    Recovered::Last => return true,
+                    Recovered::Some => {}
+                    Recovered::Missing => return false,
+                }
+            } else if push["pub"].is_object() {
+                if self.follow(&push["pub"], last) {
+                    return true;
+                }
+            } else {
+                assert_eq!(message, json!({}), "a ping");
+                self.client.send(&[json!({})]);
+            }
+        }
+    }
+
+    /// Subscribes again, as an SDK does.
+    #[track_caller]
+    fn recover(&mut self, last: &Value) -> Recovered {
+        let command = json!({ "id": 9, "subscribe": {
+            "channel": "news", "recover": true, "offset": self.offset, "epoch": self.epoch } });
+        let mut reply = self.client.call(command.clone());
+        while reply["error"]["temporary"] == true {
+            std::thread::sleep(Duration::from_millis(100));
+            reply = self.client.call(command.clone());
+        }
+        let result = &reply["subscribe"];
+        if result["recovered"] != true {
+            self.told += 1;
+            self.epoch = result["epoch"].clone();
+            self.offset = result["offset"].as_u64().unwrap_or(0);
+            return Recovered::Missing;
+        }
+        let publications = result["publications"].as_array().cloned().unwrap_or_default();
+        let mut is_last = false;
+        for publication in &publications {
+            is_last |= self.follow(publication, last);
+        }
+        if is_last { Recovered::Last } else { Recovered::Some }
+    }
+
+    #[track_caller]
+    fn follow(&mut self, publication: &Value, last: &Value) -> bool {
+        let offset = publication["offset"].as_u64().expect("an offset");
+        assert_eq!(
+            offset,
+            self.offset + 1,
+            "a publication is missing, and the client was not told: {publication}"
+        );
+        self.offset = offset;
+        publication["data"] == *last
+    }
+}
+
+/// The result of a recovery.
+enum Recovered {
+    /// Nothing is missing, and the publication that the watcher waits for has arrived.
+    Last,
+    /// Nothing is missing.
+    Some,
+    /// Publications are missing, and the client knows.
+    Missing,
+}
+
+/// Checks that all watchers have received everything or know that they have not, and receive what follows.
+#[track_caller]
+fn check_all(nodes: &[Postern; 2], watchers: &mut [Watcher]) {
+    let last = json!("last");
+    publish_at_last(&nodes[0], &last);
+    for (index, watcher) in watchers.iter_mut().enumerate() {
+        if !watcher.receive_until(&last) {
+            let next = json!(format!("next of {index}"));
+            publish_at_last(&nodes[1], &next);
+            assert!(watcher.receive_until(&next), "nothing is missing after the failover");
+        }
+    }
+}
+
+/// Publishes until it succeeds.
+#[track_caller]
+fn publish_at_last(node: &Postern, data: &Value) {
+    let body = json!({ "channel": "news", "data": data, "idempotency_key": data.to_string() });
+    wait_until("it is published", || node.post("/api/publish", &body).json()["result"].is_object());
+}
+
+#[test]
+fn nodes_follow_the_failover_of_a_master_that_is_killed() {
+    for runtimes in PAIRS {
+        let mut sentinels = Sentinels::start();
+        let nodes = runtimes.map(|runtime| start(runtime, &sentinels.url(), &[]));
+        let mut watchers: Vec<Watcher> = [0, 1, 0, 1].map(|index: usize| Watcher::new(&nodes[index])).into();
+        let mut live = nodes.each_ref().map(|node| {
+            let mut client = Client::connect(node, "7", "Jane Roe");
+            client.subscribe("live:1");
+            client
+        });
+        for number in 0..50 {
+            publish(&nodes[number % 2], &json!({ "channel": "news", "data": number }));
+        }
+        sentinels.servers[0].kill();
+        let start = Instant::now();
+        for number in 50..100 {
+            publish_at_last(&nodes[number % 2], &json!(number));
+        }
+        println!("published again after {:?}", start.elapsed());
+        let replica = sentinels.servers[1].address().to_string();
+        for node in &nodes {
+            node.wait_for_count(CONNECTED, 2);
+            assert!(node.wait_for(&format!("server: {replica}")).contains("redis+sentinel://"));
+        }
+        check_all(&nodes, &mut watchers);
+        assert!(watchers.iter().all(|watcher| watcher.told == 1), "the new master has another history");
+        publish(&nodes[1], &json!({ "channel": "live:1", "data": 1 }));
+        live.iter_mut().for_each(|client| assert_eq!(next_publication(client)["data"], 1));
+    }
+}
+
+#[test]
+fn a_switch_that_an_operator_orders_loses_nothing_unnoticed() {
+    for runtimes in PAIRS {
+        let sentinels = Sentinels::start();
+        let nodes = runtimes.map(|runtime| start(runtime, &sentinels.url(), &[]));
+        let mut watchers: Vec<Watcher> = nodes.iter().map(Watcher::new).collect();
+        assert_eq!(sentinels.ask(0, &["SENTINEL", "FAILOVER", NAME]), "OK");
+        for number in 0..100 {
+            publish_at_last(&nodes[number % 2], &json!(number));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for node in &nodes {
+            node.wait_for_count(CONNECTED, 2);
+        }
+        check_all(&nodes, &mut watchers);
+    }
+}
+
+#[test]
+fn a_master_that_was_replaced_and_does_not_know_it_is_left() {
+    for runtimes in PAIRS {
+        let sentinels = Sentinels::start();
+        let nodes = runtimes.map(|runtime| start(runtime, &sentinels.url(), &[]));
+        let mut watchers: Vec<Watcher> = nodes.iter().map(Watcher::new).collect();
+        publish(&nodes[0], &json!({ "channel": "news", "data": 1 }));
+        // The sentinels cannot make a replica of it, as if they were cut off.
+        sentinels.servers[0].run(&["ACL", "SETUSER", "default", "-replicaof", "-slaveof"]);
+        assert_eq!(sentinels.ask(0, &["SENTINEL", "FAILOVER", NAME]), "OK");
+        for node in &nodes {
+            node.wait_for("the sentinels name another master");
+            node.wait_for_count(CONNECTED, 2);
+        }
+        assert!(sentinels.servers[0].run(&["ROLE"]).starts_with("master"), "it is still a master");
+        check_all(&nodes, &mut watchers);
+        assert!(sentinels.servers[1].run(&["ROLE"]).starts_with("master"));
+        assert_eq!(sentinels.servers[1].run(&["EXISTS", "postern:s:{news}"]), "1");
+    }
+}
+
+#[test]
+fn a_sentinel_is_enough_to_find_the_master() {
+    for runtime in Runtime::BOTH {
+        let mut sentinels = Sentinels::start();
+        [0, 1].into_iter().for_each(|number| sentinels.kill(number));
+        let node = start(runtime, &sentinels.url(), &[]);
+        let mut john = Client::connect(&node, "123", "John Doe");
+        john.subscribe("news");
+        assert_eq!(john.publish("news", json!(1)).len(), 1);
+        sentinels.kill(2);
+        // A connection stays without sentinels.
+        assert_eq!(john.publish("news", json!(2)).len(), 1);
+        let node = unconnected(runtime, &sentinels.url(), &FAST);
+        let line = node.wait_for("POSTERN_REDIS_URL: Redis cannot be reached; trying again");
+        assert!(line.contains("no sentinel names the master: 127.0.0.1:"), "{line}");
+    }
+}
+
+#[test]
+fn a_name_that_the_sentinels_do_not_know_is_reported() {
+    let sentinels = Sentinels::start();
+    for runtime in Runtime::BOTH {
+        let node = unconnected(runtime, &sentinels.url().replace(NAME, "nosuch"), &FAST);
+        let line = node.wait_for("POSTERN_REDIS_URL: Redis cannot be reached; trying again");
+        assert!(line.contains("no master has the name nosuch"), "{line}");
+    }
+}
+
+#[test]
+fn sentinels_with_tls_and_passwords() {
+    const SENTINEL: &str = "the-password-of-the-sentinels";
+    const REDIS: &str = "the-password-of-a-user";
+    let authority = Authority::new("one");
+    let own = authority.issue(&["127.0.0.1"]);
+    let file = authority.file();
+    let tls = [
+        ("tls-cert-file", own.certificate.as_str()),
+        ("tls-key-file", &own.key),
+        ("tls-ca-cert-file", &file),
+        ("tls-auth-clients", "no"),
+        ("tls-replication", "yes"),
+    ];
+    let rule = format!(">{REDIS}");
+    let user = ["--user", "postern", "on", &rule, "~*", "&*", "+@all"];
+    let names = tls.map(|(name, _)| format!("--{name}"));
+    let arguments = names.iter().zip(tls).flat_map(|(name, (_, value))| [name.as_str(), value]);
+    let arguments: Vec<&str> = arguments.chain(user).collect();
+    let lines = tls.map(|(name, value)| format!("{name} {value}"));
+    let password = format!("requirepass {SENTINEL}");
+    let lines: Vec<&str> = lines.iter().map(String::as_str).chain([password.as_str()]).collect();
+    let sentinels =
+        Sentinels::with(&Options { arguments: &arguments, lines: &lines, password: SENTINEL, is_tls: true });
+    let url = sentinels.url().replace("redis+sentinel://", &format!("rediss+sentinel://postern:{REDIS}@"));
+    let ca = ("POSTERN_REDIS_CA_FILE", file.as_str());
+    for runtimes in PAIRS {
+        let settings = [ca, ("POSTERN_REDIS_SENTINEL_PASSWORD", SENTINEL)];
+        let nodes = runtimes.map(|runtime| start(runtime, &url, &settings));
+        let mut jane = Client::connect(&nodes[1], "7", "Jane Roe");
+        jane.subscribe("news");
+        publish(&nodes[0], &json!({ "channel": "news", "data": 1 }));
+        assert_eq!(next_publication(&mut jane)["data"], 1);
+        assert!(sentinels.servers[0].run(&["CLIENT", "LIST"]).contains("user=postern"));
+        for node in &nodes {
+            assert_eq!((node.count(SENTINEL), node.count(REDIS)), (0, 0));
+        }
+        // Without the password of the sentinels.
+        let node = unconnected(runtimes[0], &url, &[ca]);
+        let line = node.wait_for("Redis refuses the user or the password; trying again each 30 s");
+        assert!(line.contains("POSTERN_REDIS_SENTINEL_PASSWORD"), "{line}");
+    }
+}
