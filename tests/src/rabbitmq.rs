@@ -1,5 +1,7 @@
 //! RabbitMQ as a child of a test, and a backend that publishes to it. See [`postern_chain::rabbitmq`].
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::process::Output;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -46,10 +48,22 @@ impl Broker {
     ///
     /// As [`shared`](Broker::shared).
     pub fn start() -> Broker {
+        Broker::configured("")
+    }
+
+    /// Starts a broker with these lines in its configuration.
+    ///
+    /// # Panics
+    ///
+    /// As [`shared`](Broker::shared).
+    pub fn configured(lines: &str) -> Broker {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let addresses =
             BrokerAddresses { amqp: ports::free(), distribution: ports::free(), mapper: ports::free() };
         let broker = RabbitMq::prepare(folder.path(), addresses).expect("RabbitMQ is downloaded");
+        let mut configuration = OpenOptions::new().append(true).open(folder.path().join("rabbitmq.conf"));
+        let written = configuration.as_mut().map(|file| file.write_all(lines.as_bytes()));
+        written.expect("a configuration").expect("a configuration");
         let mut mapper = broker.mapper().expect("Erlang is complete");
         let mut mapper = Process::spawn("epmd", &mut mapper).expect("epmd starts");
         mapper.wait_until_listening(addresses.mapper, START_TIMEOUT).expect("epmd listens");

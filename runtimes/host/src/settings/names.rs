@@ -35,6 +35,9 @@ pub(super) const HISTORY_MEMORY: &str = "POSTERN_HISTORY_MEMORY";
 
 pub(super) const AMQP_URL: &str = "POSTERN_AMQP_URL";
 pub(super) const AMQP_URL_FILE: &str = "POSTERN_AMQP_URL_FILE";
+pub(super) const AMQP_CA_FILE: &str = "POSTERN_AMQP_CA_FILE";
+pub(super) const AMQP_CERT_FILE: &str = "POSTERN_AMQP_CERT_FILE";
+pub(super) const AMQP_KEY_FILE: &str = "POSTERN_AMQP_KEY_FILE";
 pub(super) const AMQP_MODE: &str = "POSTERN_AMQP_MODE";
 pub(super) const AMQP_EXCHANGE: &str = "POSTERN_AMQP_EXCHANGE";
 pub(super) const AMQP_QUEUE: &str = "POSTERN_AMQP_QUEUE";

@@ -7,6 +7,7 @@ use super::names::{
     AMQP_DEAD_LETTER, AMQP_EXCHANGE, AMQP_MODE, AMQP_PREFETCH, AMQP_QUEUE, AMQP_URL, AMQP_URL_FILE,
 };
 use super::setting::ResolvedSetting;
+use super::tls;
 use super::value::{self, ValueError, is_off};
 use crate::source::{BrokerUrl, Mode, SourceSettings, UrlPlace};
 
@@ -68,6 +69,7 @@ pub(super) fn source(chosen: &[ResolvedSetting], errors: &mut SettingsErrors) ->
     let dead_letter = text(AMQP_DEAD_LETTER);
     Some(SourceSettings {
         url,
+        tls: tls::files(chosen, tls::AMQP, errors),
         mode: mode(text(AMQP_MODE)).ok()?,
         exchange: text(AMQP_EXCHANGE).to_owned(),
         queue: text(AMQP_QUEUE).to_owned(),

@@ -1,11 +1,13 @@
-//! The files for TLS to Redis.
+//! The files for TLS to Redis and to RabbitMQ.
 
 use std::path::PathBuf;
 
 use super::error::{SettingsError, SettingsErrors};
 use super::hints;
 use super::model::TlsFiles;
-use super::names::{REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE};
+use super::names::{
+    AMQP_CA_FILE, AMQP_CERT_FILE, AMQP_KEY_FILE, REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE,
+};
 use super::setting::ResolvedSetting;
 use crate::tls::{self, FileError, TlsFile};
 
@@ -14,6 +16,9 @@ pub(super) type Names = [&'static str; 3];
 
 /// The settings of Redis.
 pub(super) const REDIS: Names = [REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE];
+
+/// The settings of RabbitMQ.
+pub(super) const AMQP: Names = [AMQP_CA_FILE, AMQP_CERT_FILE, AMQP_KEY_FILE];
 
 /// Returns the files of a server. Adds to `errors` if they cannot be used.
 pub(super) fn files(chosen: &[ResolvedSetting], names: Names, errors: &mut SettingsErrors) -> TlsFiles {

@@ -157,6 +157,9 @@ const NEEDS: &[Needs] = &[
     Needs { setting: AMQP_EXCHANGE, needed: &[AMQP_URL, AMQP_URL_FILE] },
     Needs { setting: AMQP_QUEUE, needed: &[AMQP_URL, AMQP_URL_FILE] },
     Needs { setting: AMQP_PREFETCH, needed: &[AMQP_URL, AMQP_URL_FILE] },
+    Needs { setting: AMQP_CA_FILE, needed: &[AMQP_URL, AMQP_URL_FILE] },
+    Needs { setting: AMQP_CERT_FILE, needed: &[AMQP_URL, AMQP_URL_FILE] },
+    Needs { setting: AMQP_KEY_FILE, needed: &[AMQP_URL, AMQP_URL_FILE] },
     Needs { setting: AMQP_DEAD_LETTER, needed: &[AMQP_URL, AMQP_URL_FILE] },
     Needs { setting: API_KEY, needed: &[CONTROL] },
     Needs { setting: API_KEY_FILE, needed: &[CONTROL] },
@@ -481,17 +484,20 @@ fn settings_of_redis(view: &View<'_>) -> Vec<String> {
 }
 
 fn files_without_tls(view: &View<'_>) -> Vec<String> {
-    let is_idle = view.settings.engine.is_redis && !view.text(REDIS_URL).starts_with("rediss");
-    let unused = tls::REDIS.into_iter().filter(|name| is_idle && view.is_set(name));
-    unused
-        .map(|name| {
+    let redis = view.settings.engine.is_redis.then_some((tls::REDIS, REDIS_URL, "rediss"));
+    let amqp = (!view.is_off(AMQP_URL)).then_some((tls::AMQP, AMQP_URL, "amqps"));
+    let mut warnings = Vec::new();
+    for (names, url, scheme) in redis.into_iter().chain(amqp) {
+        let unused = |name: &&str| !view.text(url).starts_with(scheme) && view.is_set(name);
+        warnings.extend(names.into_iter().filter(unused).map(|name| {
             format!(
-                "{} has no effect while {} is without TLS; write a URL with rediss, or leave {name} out",
+                "{} has no effect while {} is without TLS; write a URL with {scheme}, or leave {name} out",
                 view.show(name),
-                view.show(REDIS_URL)
+                view.show(url)
             )
-        })
-        .collect()
+        }));
+    }
+    warnings
 }
 
 fn sentinel_password_without_sentinels(view: &View<'_>) -> Vec<String> {

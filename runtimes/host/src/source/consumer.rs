@@ -1,13 +1,16 @@
 //! The thread that receives messages, publishes them and acknowledges them.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicRejectOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::tcp::AsyncTcpStream;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use postern_channels::exchange::Publish;
 use postern_channels::source::{self, Acknowledgements, Outcome, Poison};
@@ -18,10 +21,12 @@ use smol::stream::StreamExt;
 
 use super::delivery::with_delivery;
 use super::executor::SourceExecutor;
+use super::settings::BrokerUrl;
 use super::topology::{self, DeclareError};
 use super::{Shared, increment};
 use crate::channels::{Batch, Node, Publishing, unix_ms};
 use crate::escape::Quoted;
+use crate::tls::{self, Stream, TlsFile};
 
 /// Receives messages, one connection after the other.
 pub(super) struct Consumer {
@@ -216,8 +221,14 @@ impl Consumer {
         let url = settings.url.read().map_err(|error| refused(error, "write the URL of the broker"))?;
         let options = ConnectionProperties::default()
             .with_connection_name(format!("postern {}", self.name).as_str().into());
-        let connection =
-            Connection::connect_uri_with_runtime(url.uri(), options, self.executor.runtime()).await;
+        let stream = self.open(&url).await?;
+        // A connection that is lost is never opened again by the library.
+        let opened = Mutex::new(Some(AsyncTcpStream::Plain(stream)));
+        let connect = async move |_, _| {
+            let stream = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+            stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected).into())
+        };
+        let connection = Connection::connector(url.uri(), self.executor.runtime(), connect, options).await;
         let connection = connection.map_err(|error| match advice(&error) {
             Some(advice) => refused(format!("{error} ({url})"), advice),
             None => Failure::Temporary(format!("{error} ({url})")),
@@ -237,6 +248,27 @@ impl Consumer {
             }
         })?;
         Ok((connection, channel, deliveries))
+    }
+
+    /// Opens the connection for a URL, by TLS if its scheme is `amqps`.
+    async fn open(&self, url: &BrokerUrl) -> Result<Stream, Failure> {
+        let failed = |error: &dyn fmt::Display| Failure::Temporary(format!("{error} ({url})"));
+        let tls = if url.is_tls() {
+            let files = self.shared.settings.tls.clone();
+            let read = smol::unblock(move || tls::read(&files)).await.map_err(|(file, error)| {
+                let setting = match file {
+                    TlsFile::Authorities => "POSTERN_AMQP_CA_FILE",
+                    TlsFile::Certificate => "POSTERN_AMQP_CERT_FILE",
+                    TlsFile::Key => "POSTERN_AMQP_KEY_FILE",
+                };
+                failed(&format_args!("{setting}: {error}"))
+            });
+            Some(read?)
+        } else {
+            None
+        };
+        let (host, port) = url.address();
+        tls::connect(host, port, tls.as_ref()).await.map_err(|error| failed(&error))
     }
 
     /// Publishes deliveries, and rejects those that can never be published.

@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use url::{Host, Url};
 
+use crate::settings::TlsFiles;
+
 /// The broker, and the names of its exchange and queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSettings {
     /// The address of the broker.
     pub(crate) url: UrlPlace,
+    /// The files for connections by TLS.
+    pub(crate) tls: TlsFiles,
     /// The nodes that get a message.
     pub(crate) mode: Mode,
     /// The exchange that backends publish to.
@@ -78,20 +82,17 @@ pub(crate) enum BrokerUrlError {
     Scheme,
     /// It is not a URL with a host.
     Malformed,
-    /// It asks for TLS, which this build does not have.
-    Tls,
 }
 
 impl BrokerUrl {
-    /// Parses `amqp://USER:PASSWORD@HOST:PORT/VHOST`.
+    /// Parses `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or the same with `amqps` for TLS.
     ///
     /// # Errors
     /// See [`BrokerUrlError`].
     pub(crate) fn parse(text: &str) -> Result<BrokerUrl, BrokerUrlError> {
         let url = Url::parse(text).map_err(|_| BrokerUrlError::Malformed)?;
         match url.scheme() {
-            "amqp" => {}
-            "amqps" => return Err(BrokerUrlError::Tls),
+            "amqp" | "amqps" => {}
             _ => return Err(BrokerUrlError::Scheme),
         }
         let host = match url.host() {
@@ -109,6 +110,16 @@ impl BrokerUrl {
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         Ok(BrokerUrl(uri))
+    }
+
+    /// Returns whether the connection is by TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.0.scheme == AMQPScheme::AMQPS
+    }
+
+    /// Returns the host, without the brackets of IPv6, and the port.
+    pub(super) fn address(&self) -> (&str, u16) {
+        (&self.0.authority.host, self.0.authority.port)
     }
 
     /// Returns the URL for the client library.
@@ -147,9 +158,6 @@ impl fmt::Display for BrokerUrlError {
             BrokerUrlError::Malformed => {
                 "not a URL; write for example amqp://user:password@rabbitmq.example:5672/%2f"
             }
-            BrokerUrlError::Tls => {
-                "amqps is not supported; write amqp, and let a proxy such as stunnel encrypt the connection"
-            }
         })
     }
 }
@@ -178,6 +186,7 @@ mod tests {
             ("amqp://rabbit/", "amqp://rabbit:5672/"),
             ("amqp://127.0.0.1/auction", "amqp://127.0.0.1:5672/auction"),
             ("amqp://john:hunter2@[::1]:1/a", "amqp://[::1]:1/a"),
+            ("amqps://john:hunter2@rabbit", "amqps://rabbit:5671/"),
         ] {
             let url = BrokerUrl::parse(text).unwrap();
             assert_eq!(url.to_string(), shown);
@@ -202,7 +211,6 @@ mod tests {
             ("amqp://rabbit:70000", BrokerUrlError::Malformed),
             ("amqp://rabbit/?heartbeat=soon", BrokerUrlError::Malformed),
             ("redis://hunter2@rabbit", BrokerUrlError::Scheme),
-            ("amqps://hunter2@rabbit", BrokerUrlError::Tls),
         ] {
             let error = BrokerUrl::parse(text).unwrap_err();
             assert_eq!(error, expected, "{text}");

@@ -1,4 +1,4 @@
-//! Connections by TCP and TLS to servers that do not speak HTTP: Redis and its sentinels.
+//! Connections by TCP and TLS to servers that do not speak HTTP: Redis, its sentinels, and RabbitMQ.
 //!
 //! The authorities of the system are trusted, and those in a file. All files are read again for each connection, so that
 //! certificates can be replaced without a restart.

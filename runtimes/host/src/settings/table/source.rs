@@ -15,8 +15,9 @@ pub(super) fn settings() -> Vec<Setting> {
             "",
             |_, text| if text.is_empty() { Ok(()) } else { source::check_url(text) },
             "The RabbitMQ whose messages are published:\n\
-             amqp://USER:PASSWORD@HOST:PORT/VHOST. Without it none are. Not as\n\
-             a flag: flags are visible to other users of the host",
+             amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps: with TLS. Without\n\
+             it none are. Not as a flag: flags are visible to other users of\n\
+             the host",
         )
         .secret()
         .needs(Feature::Amqp, ""),
@@ -28,6 +29,26 @@ pub(super) fn settings() -> Vec<Setting> {
             "The file that has this URL. It is read for each connection",
         )
         .needs(Feature::Amqp, ""),
+        text(
+            AMQP_CA_FILE,
+            "FILE",
+            "",
+            |_, _| Ok(()),
+            "Certificates of authorities in PEM format, which are trusted for\n\
+             RabbitMQ in addition to those of the system",
+        )
+        .needs(Feature::Amqp, ""),
+        text(
+            AMQP_CERT_FILE,
+            "FILE",
+            "",
+            |_, _| Ok(()),
+            "The certificate of Postern in PEM format, if RabbitMQ asks for one\n\
+             (fail_if_no_peer_cert)",
+        )
+        .needs(Feature::Amqp, ""),
+        text(AMQP_KEY_FILE, "FILE", "", |_, _| Ok(()), "The private key of this certificate in PEM format")
+            .needs(Feature::Amqp, ""),
         text(
             AMQP_MODE,
             "shared|each",

@@ -343,6 +343,10 @@ fn files_for_tls_and_the_password_of_sentinels_need_a_url_that_uses_them() {
         "{text}"
     );
     check_silent(&[engine, ca, ("POSTERN_REDIS_URL", "rediss://redis")]);
+    let text = warning(&[("POSTERN_AMQP_URL", "amqp://j:hunter2@rabbitmq"), ("POSTERN_AMQP_CA_FILE", path)]);
+    assert!(text.ends_with("write a URL with amqps, or leave POSTERN_AMQP_CA_FILE out"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    check_silent(&[("POSTERN_AMQP_URL", "amqps://rabbitmq"), ("POSTERN_AMQP_CA_FILE", path)]);
     let password = ("POSTERN_REDIS_SENTINEL_PASSWORD", "hunter2");
     let text = warning(&[engine, password]);
     assert!(
