@@ -28,6 +28,8 @@ pub(super) struct Log {
     meta_ttl: Duration,
     /// The newest version that was published.
     version: Option<Version>,
+    /// Whether the stream is kept elsewhere.
+    is_copy: bool,
 }
 
 impl Log {
@@ -43,6 +45,7 @@ impl Log {
             used: now,
             meta_ttl,
             version: None,
+            is_copy: false,
         }
     }
 
@@ -53,7 +56,8 @@ impl Log {
         options: &HistoryOptions,
         now: Instant,
     ) -> Log {
-        let mut log = Log { offset: position.offset, ..Log::new(position.epoch, options, now) };
+        let mut log =
+            Log { offset: position.offset, is_copy: true, ..Log::new(position.epoch, options, now) };
         entries.into_iter().for_each(|publication| log.push(publication));
         log.truncate(options);
         log.expires = now.checked_add(options.ttl);
@@ -109,6 +113,10 @@ impl Log {
 
     pub(super) fn position(&self) -> Position {
         Position { epoch: self.epoch, offset: self.offset }
+    }
+
+    pub(super) fn is_copy(&self) -> bool {
+        self.is_copy
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -182,7 +182,8 @@ impl Exchange {
                     self.totals.evicted += 1;
                     // While there are subscribers, the stream keeps its position: they have missed nothing.
                     log.clear();
-                    if is_idle {
+                    // A copy is removed by the relay, which is about to answer from it.
+                    if is_idle && !log.is_copy() {
                         // Its offset is not known any more, so the channel has another epoch when it is used again.
                         channel.log = None;
                     }

@@ -72,6 +72,8 @@ pub struct Relay {
     leases: Leases,
     /// Streams that must be read.
     due: VecDeque<Arc<str>>,
+    /// When reads that have failed are repeated.
+    retries: VecDeque<(Instant, Arc<str>)>,
     /// Reads without a reply.
     reads: usize,
     rate: Rate,
@@ -161,6 +163,7 @@ impl Relay {
             control: Control::default(),
             leases: Leases::default(),
             due: VecDeque::new(),
+            retries: VecDeque::new(),
             reads: 0,
             rate: Rate { tokens: f64::from(config.recover_rate), at: now },
             patience: VecDeque::new(),
@@ -204,7 +207,7 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let first = |queue: &VecDeque<(Instant, Arc<str>)>| queue.front().map(|&(at, _)| at);
         let echo = self.echoes.front().map(|&(at, _)| at);
-        let queues = [&self.patience, &self.vacancies, &self.checks].into_iter().filter_map(first);
+        let queues = [&self.patience, &self.vacancies, &self.checks, &self.retries].into_iter().filter_map(first);
         let rate = self.is_rate_limited().then(|| self.rate.at + RATE_STEP);
         let control = self.control.poll_timeout().into_iter().chain(self.leases.poll_timeout());
         self.link.poll_timeout().into_iter().chain(echo).chain(queues).chain(rate).chain(control).min()
@@ -269,6 +272,9 @@ impl Relay {
         while let Some(channel) = take_due(&mut self.checks, now) {
             self.check(channel, now);
         }
+        while let Some(channel) = take_due(&mut self.retries, now) {
+            self.due.push_back(channel);
+        }
         self.handle_control_timeout(now);
         self.handle_lease_timeout(now);
         self.send_reads(now, local);
@@ -312,10 +318,11 @@ impl Relay {
         self.leases.handle_down();
         self.reads = 0;
         self.due.clear();
+        self.retries.clear();
         let mut calls: Vec<(Ticket, Call)> = self.calls.drain().collect();
         calls.sort_unstable_by_key(|(ticket, _)| *ticket);
         for (ticket, call) in calls {
-            self.fail_call(call, ticket, &failure, local);
+            self.fail_call(call, ticket, &failure, now, local);
         }
         // Publications without a reply are among the calls.
         self.end_echoes(local);
@@ -337,7 +344,7 @@ impl Relay {
         let Some(call) = self.calls.remove(&ticket) else { return };
         let reply = match result {
             Ok(reply) => reply,
-            Err(failure) => return self.fail_call(call, ticket, &failure, local),
+            Err(failure) => return self.fail_call(call, ticket, &failure, now, local),
         };
         match (call, reply) {
             (Call::Publish(number), Reply::Published { outcome, position }) => {
@@ -370,18 +377,25 @@ impl Relay {
             }
             (call, _) => {
                 let failure = Failure::new(command::Cause::Protocol, "a reply of another form");
-                self.fail_call(call, ticket, &failure, local);
+                self.fail_call(call, ticket, &failure, now, local);
             }
         }
     }
 
     /// Handles the failure of a command. Without a connection, [`handle_down`](Relay::handle_down) does the rest.
-    fn fail_call(&mut self, call: Call, ticket: Ticket, failure: &Failure, local: &mut impl Local) {
+    fn fail_call(
+        &mut self,
+        call: Call,
+        ticket: Ticket,
+        failure: &Failure,
+        now: Instant,
+        local: &mut impl Local,
+    ) {
         match call {
             Call::Publish(number) => self.fail_publication(number, failure, local),
             Call::Read(channel) => {
                 self.reads = self.reads.saturating_sub(1);
-                self.retry_read(&channel, ticket);
+                self.retry_read(&channel, ticket, now);
             }
             Call::History(asker, ..) => {
                 self.refuse(&asker, failure, local);

@@ -19,6 +19,8 @@ pub(super) struct Stream {
     pub(super) parked: VecDeque<(WorkerId, Request)>,
     /// Messages that have arrived during a read.
     early: Vec<(Arc<Publication>, Option<u64>)>,
+    /// The number of them that had arrived when the read was sent. The engine has executed the read after these publications.
+    older: usize,
     /// The bounds of the stream. `None`: the channel has no history.
     history: Option<HistoryOptions>,
     /// The read that is under way, and the offset that its entries follow.
@@ -56,6 +58,7 @@ impl Stream {
             phase: Phase::Waiting,
             parked: VecDeque::new(),
             early: Vec::new(),
+            older: 0,
             history: None,
             read: None,
             searched: None,
@@ -71,7 +74,7 @@ impl Stream {
     pub(super) fn handle_down(&mut self) {
         self.phase = Phase::Waiting;
         self.read = None;
-        self.early = Vec::new();
+        (self.early, self.older) = (Vec::new(), 0);
     }
 }
 
@@ -244,6 +247,7 @@ impl Relay {
                     self.stats.reads += 1;
                     if let Some(stream) = self.streams.get_mut(&channel) {
                         stream.read = Some((ticket, range.since));
+                        stream.older = stream.early.len();
                     }
                     self.calls.insert(ticket, Call::Read(channel));
                 }
@@ -263,11 +267,11 @@ impl Relay {
         self.rate.at = now;
     }
 
-    /// A read has failed, and is repeated. Its requests wait as long as [`PATIENCE`] allows.
-    pub(super) fn retry_read(&mut self, channel: &Arc<str>, ticket: Ticket) {
+    /// A read has failed, and is repeated after a moment. Its requests wait as long as [`PATIENCE`] allows.
+    pub(super) fn retry_read(&mut self, channel: &Arc<str>, ticket: Ticket, now: Instant) {
         let Some(stream) = self.streams.get_mut(channel) else { return };
         if stream.read.take_if(|(read, _)| *read == ticket).is_some() && self.link.is_open() {
-            self.due.push_back(channel.clone());
+            self.retries.push_back((now + RETRY, channel.clone()));
         }
     }
 
@@ -291,8 +295,13 @@ impl Relay {
         }
         stream.phase = Phase::Live;
         stream.active = now;
-        if let Phase::Extending(_) = phase {
-            (stream.searched, stream.searched_at) = (since, now);
+        // A stream with another epoch has other publications at the same offsets.
+        let copy = local.with(channel, |exchange, _| exchange.position(channel, now));
+        let is_same = copy.is_some_and(|copy| copy.epoch == position.epoch);
+        if matches!(phase, Phase::Extending(_)) && is_same {
+            if let Some(stream) = self.streams.get_mut(channel) {
+                (stream.searched, stream.searched_at) = (since, now);
+            }
             let publications = read.into_iter().map(|(publication, _)| publication).collect();
             local.with(channel, |exchange, _| exchange.extend_copy(channel, publications, &history, now));
         } else {
@@ -334,7 +343,7 @@ impl Relay {
         }
         self.stats.covered_gaps += u64::from(!read.is_empty());
         for (publication, number) in read {
-            self.deliver(publication, *number, history, now, local);
+            self.deliver(publication, *number, false, history, now, local);
         }
         true
     }
@@ -432,7 +441,7 @@ impl Relay {
             }
             (Phase::Waiting, Some(_)) => {}
             (Phase::Extending(_) | Phase::Live, Some(history)) => {
-                self.deliver(&publication, number, &history, now, local);
+                self.deliver(&publication, number, false, &history, now, local);
             }
         }
     }
@@ -452,11 +461,13 @@ impl Relay {
         }
     }
 
-    /// Delivers a publication with a position, or begins to catch up.
+    /// Delivers a publication with a position, or begins to catch up. `is_older` if the stream was read after it was published.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
     fn deliver(
         &mut self,
         publication: &Arc<Publication>,
         number: Option<u64>,
+        is_older: bool,
         history: &HistoryOptions,
         now: Instant,
         local: &mut impl Local,
@@ -468,6 +479,12 @@ impl Relay {
         match (arrival, number) {
             (Arrival::Next | Arrival::Known, Some(number)) => self.note_delivered(number, local),
             (Arrival::Next | Arrival::Known, None) => {}
+            // It is of a stream that does not exist any more, so further reads do not find it either.
+            (Arrival::Gap, number) if is_older => {
+                if let Some(number) = number {
+                    self.note_delivered(number, local);
+                }
+            }
             (Arrival::Gap, _) => {
                 let Some(stream) = self.streams.get_mut(channel) else { return };
                 stream.phase = Phase::CatchingUp;
@@ -483,13 +500,14 @@ impl Relay {
     fn deliver_early(&mut self, channel: &Arc<str>, now: Instant, local: &mut impl Local) {
         let Some(stream) = self.streams.get_mut(channel) else { return };
         let Some(history) = stream.history else { return };
-        for (publication, number) in std::mem::take(&mut stream.early) {
+        let older = std::mem::take(&mut stream.older);
+        for (index, (publication, number)) in std::mem::take(&mut stream.early).into_iter().enumerate() {
             match self.streams.get_mut(channel) {
                 // There is another gap among them.
                 Some(stream) if stream.phase == Phase::CatchingUp => {
                     stream.early.push((publication, number));
                 }
-                Some(_) => self.deliver(&publication, number, &history, now, local),
+                Some(_) => self.deliver(&publication, number, index < older, &history, now, local),
                 None => return,
             }
         }
@@ -622,6 +640,9 @@ const VACANCY: Duration = Duration::from_secs(1);
 
 /// The time for which the result of a search for older publications holds.
 const SEARCH: Duration = Duration::from_secs(1);
+
+/// The time after which a read that has failed is repeated.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// The most reads without a reply.
 const MOST_READS: usize = 256;
