@@ -18,7 +18,7 @@
 //! * `outbound` sends HTTP requests to other services.
 //! * [`hooks`] sends events to a backend.
 //! * [`source`] publishes the messages of a message broker.
-//! * `engine` connects the channels of several nodes by Redis.
+//! * [`engine`] connects the channels of several nodes by Redis.
 //! * `tls` connects with these servers by TLS.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
 //! * [`checker`] checks the tokens that clients send on open connections.
@@ -75,7 +75,7 @@ pub mod hooks;
 pub mod source;
 
 #[cfg_attr(not(feature = "redis"), path = "engine/disabled.rs")]
-mod engine;
+pub mod engine;
 
 #[cfg_attr(not(feature = "tls"), path = "tls/disabled.rs")]
 mod tls;

@@ -15,26 +15,27 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 use crate::tls;
 
 /// The names of the scripts that Redis has loaded, in the order of [`scripts::ALL`].
-pub(super) type Scripts = Vec<String>;
+pub type Scripts = Vec<String>;
 
 /// Makes commands.
 #[derive(Debug)]
-pub(super) struct Encoder {
+pub struct Encoder {
     prefix: String,
 }
 
 impl Encoder {
-    pub(super) fn new(prefix: &str) -> Encoder {
+    /// Creates an encoder with the prefix of the setting.
+    pub fn new(prefix: &str) -> Encoder {
         Encoder { prefix: format!("{prefix}:") }
     }
 
     /// Returns the name of a topic in Redis.
-    pub(super) fn topic(&self, topic: &Topic) -> String {
+    pub fn topic(&self, topic: &Topic) -> String {
         format!("{}{}", self.prefix, topic.name())
     }
 
     /// Returns the name of a topic without the prefix.
-    pub(super) fn strip<'n>(&self, name: &'n str) -> Option<&'n str> {
+    pub fn strip<'n>(&self, name: &'n str) -> Option<&'n str> {
         name.strip_prefix(&self.prefix)
     }
 
@@ -43,7 +44,7 @@ impl Encoder {
     }
 
     /// Encodes a command of the connection of commands, except for those that the driver itself performs.
-    pub(super) fn command(&self, command: &Command, names: &Scripts) -> Option<Cmd> {
+    pub fn command(&self, command: &Command, names: &Scripts) -> Option<Cmd> {
         match command {
             Command::Role => Some(cmd("ROLE")),
             Command::Replication => {
@@ -179,7 +180,10 @@ impl Encoder {
 }
 
 /// Decodes the reply to a command.
-pub(super) fn reply(command: &Command, value: Value) -> Result<Reply, Failure> {
+///
+/// # Errors
+/// The server has returned an error, or something that is not a reply to this command.
+pub fn reply(command: &Command, value: Value) -> Result<Reply, Failure> {
     if let Value::ServerError(error) = value {
         return Err(failure(&error.into()));
     }
@@ -317,7 +321,7 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 
 /// Returns the cause of an error. Its text has neither a user nor a password.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the enum of the client grows")]
-pub(super) fn failure(error: &RedisError) -> Failure {
+pub fn failure(error: &RedisError) -> Failure {
     if let Some(text) = of_tls(error) {
         return Failure::new(Cause::Tls, text);
     }

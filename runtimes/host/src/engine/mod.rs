@@ -7,12 +7,12 @@
 //! * `queue`: the inputs of the thread.
 //! * `driver`: the thread.
 //! * `connector`: opens connections, also by TLS and by Sentinel.
-//! * `encoding`: commands and replies in the form of Redis.
+//! * [`encoding`]: commands and replies in the form of Redis. It is public for the test that compares Redis with a model.
 
 mod address;
 mod connector;
 mod driver;
-mod encoding;
+pub mod encoding;
 mod queue;
 
 use std::fmt;
