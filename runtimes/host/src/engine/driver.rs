@@ -207,6 +207,9 @@ impl Driver {
                 let topic = self.encoder.strip(&topic).unwrap_or_default();
                 self.relay.handle_message(attempt, topic, &message, now, shards);
             }
+            // A later attempt has been faster.
+            Input::Connected(attempt, _)
+                if self.connections.as_ref().is_some_and(|open| open.attempt > attempt) => {}
             Input::Connected(attempt, opened) => self.handle_connected(attempt, *opened, now),
             Input::Failed(attempt, failure) => self.relay.link().handle_failed(attempt, failure, now),
             Input::Reply(attempt, ticket, result) => {
