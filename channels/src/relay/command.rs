@@ -202,6 +202,8 @@ pub struct AddPresence {
     pub channel: Arc<str>,
     /// The lease that the entries belong to.
     pub lease: u64,
+    /// The time for which the lease holds, if the server does not know it any more.
+    pub time: Duration,
     /// The clients, encoded.
     pub clients: Vec<(ClientId, Arc<[u8]>)>,
     /// The message to the subscribers of the channel. `None`: they know the clients.
@@ -262,6 +264,11 @@ pub enum Reply {
         was_known: bool,
         /// Leases that have expired.
         expired: Vec<u64>,
+    },
+    /// Clients were written.
+    Present {
+        /// Whether the server has known their lease.
+        was_known: bool,
     },
     /// Entries of a lease were removed.
     Reaped {

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use self::command::{Command, Failure, Reply, StreamState, Topic};
 use self::control::Control;
 use self::link::{Action, Attempt, Link, LinkEvent, Ticket};
-use self::presence::Leases;
+use self::presence::{Gone, Leases};
 use self::publishing::Own;
 use self::streams::{Phase, Stream};
 use crate::engine::{Answer, ChannelEvent, ClientRef, Inboxes, Operation, Request};
@@ -112,6 +112,8 @@ enum Call {
     Command(u64),
     /// The clients that are present, or only their number.
     Presence(Asker, Arc<str>, bool),
+    /// The presence of clients in a channel, or the end of the presence of one.
+    WritePresence(Arc<str>, Option<Gone>),
     /// The renewal of a lease.
     Lease(u64),
     /// The removal of the entries of a lease, and whether it is announced.
@@ -207,7 +209,8 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let first = |queue: &VecDeque<(Instant, Arc<str>)>| queue.front().map(|&(at, _)| at);
         let echo = self.echoes.front().map(|&(at, _)| at);
-        let queues = [&self.patience, &self.vacancies, &self.checks, &self.retries].into_iter().filter_map(first);
+        let queues =
+            [&self.patience, &self.vacancies, &self.checks, &self.retries].into_iter().filter_map(first);
         let rate = self.is_rate_limited().then(|| self.rate.at + RATE_STEP);
         let control = self.control.poll_timeout().into_iter().chain(self.leases.poll_timeout());
         self.link.poll_timeout().into_iter().chain(echo).chain(queues).chain(rate).chain(control).min()
@@ -278,6 +281,7 @@ impl Relay {
         self.handle_control_timeout(now);
         self.handle_lease_timeout(now);
         self.send_reads(now, local);
+        self.write_presence(now, local);
     }
 
     /// Handles what the driver has reported to the [link](Relay::link). Call it after each report.
@@ -366,6 +370,8 @@ impl Relay {
             (Call::Lease(lease), Reply::Lease { was_known, expired }) => {
                 self.handle_lease(lease, was_known, expired, now);
             }
+            (Call::WritePresence(..), Reply::Present { was_known: false }) => self.write_all_presence(),
+            (Call::WritePresence(..), Reply::Present { was_known: true } | Reply::Done) => {}
             (Call::Reap(lease, is_announced), Reply::Reaped { is_done }) => {
                 self.handle_reaped(lease, is_announced, is_done, now);
             }
@@ -403,7 +409,9 @@ impl Relay {
             }
             Call::Command(number) => self.fail_command(number, failure),
             // They are repeated.
-            Call::Revocation | Call::Revocations | Call::Lease(_) | Call::Reap(..) => {}
+            Call::Revocation | Call::Revocations | Call::Lease(_) => {}
+            Call::Reap(lease, is_announced) => self.fail_reap(lease, is_announced, now),
+            Call::WritePresence(channel, gone) => self.fail_presence(channel, gone, now),
             Call::Presence(asker, channel, wants_stats) => {
                 self.answer_presence_here(&asker, &channel, wants_stats, local);
                 self.end_closes(local);

@@ -13,7 +13,7 @@ use super::message;
 use super::{Asker, Call, Local, Relay, RelayEvent, ServerAnswer, answer, execute};
 use crate::engine::{Answer, Operation, Request};
 use crate::exchange::{PresenceChange, PresenceStats, WorkerId};
-use crate::publication::ClientInfo;
+use crate::publication::{ClientId, ClientInfo};
 
 /// The lease of a node, and the presence that it has yet to write.
 #[derive(Debug, Default)]
@@ -28,19 +28,34 @@ pub(super) struct Leases {
     renewal: Option<Instant>,
     /// Channels whose clients must be written again.
     unwritten: VecDeque<Arc<str>>,
+    /// Clients that must be removed, because that has failed.
+    gone: VecDeque<(Arc<str>, Gone)>,
+    /// When the engine is asked again after a failure.
+    pause: Option<Instant>,
     /// Expired leases of other nodes that this one removes.
     reaped: BTreeSet<u64>,
 }
 
+/// A client that has left a channel.
+#[derive(Debug, Clone)]
+pub(super) struct Gone {
+    client: ClientId,
+    /// The message to the subscribers of the channel.
+    leave: Arc<[u8]>,
+}
+
 impl Leases {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.renewal
+        self.renewal.into_iter().chain(self.pause).min()
     }
 
     pub(super) fn handle_down(&mut self) {
         self.old = self.own.take().or(self.old);
         self.renewal = None;
         self.unwritten.clear();
+        // The lease that their entries belong to ends.
+        self.gone.clear();
+        self.pause = None;
         self.reaped.clear();
     }
 }
@@ -52,6 +67,7 @@ impl Relay {
         // 0 is the node of no lease.
         self.leases.own = Some(self.random.next() | 1);
         self.leases.is_new = true;
+        self.leases.gone.clear();
         self.leases.unwritten = self.streams.keys().cloned().collect();
         self.renew_lease(now);
     }
@@ -69,6 +85,7 @@ impl Relay {
         if self.leases.renewal.is_some_and(|at| at <= now) {
             self.renew_lease(now);
         }
+        self.leases.pause.take_if(|at| *at <= now);
     }
 
     /// A lease was renewed. If the server has not known it, its entries were removed.
@@ -78,7 +95,7 @@ impl Relay {
         }
         let was_new = std::mem::take(&mut self.leases.is_new);
         if !was_known && !was_new {
-            self.leases.unwritten = self.streams.keys().cloned().collect();
+            self.write_all_presence();
         }
         for lease in expired {
             let is_own = [self.leases.own, self.leases.old].contains(&Some(lease));
@@ -86,6 +103,11 @@ impl Relay {
                 self.reap(lease, true, now);
             }
         }
+    }
+
+    /// Writes all clients again, because the server has lost their lease.
+    pub(super) fn write_all_presence(&mut self) {
+        self.leases.unwritten = self.streams.keys().cloned().collect();
     }
 
     fn reap(&mut self, lease: u64, is_announced: bool, now: Instant) {
@@ -103,11 +125,38 @@ impl Relay {
         }
     }
 
-    /// Writes the clients of some channels again.
+    /// A lease keeps some of its entries. An expired one is found again at the next renewal.
+    pub(super) fn fail_reap(&mut self, lease: u64, is_announced: bool, now: Instant) {
+        self.leases.reaped.remove(&lease);
+        if !is_announced {
+            self.leases.old = self.leases.old.or(Some(lease));
+            self.leases.pause = Some(now + RETRY);
+        }
+    }
+
+    /// Clients of a channel are not written, or one is not removed. It is tried again.
+    pub(super) fn fail_presence(&mut self, channel: Arc<str>, gone: Option<Gone>, now: Instant) {
+        match gone {
+            Some(gone) => self.leases.gone.push_back((channel, gone)),
+            None => self.leases.unwritten.push_back(channel),
+        }
+        self.leases.pause = Some(now + RETRY);
+    }
+
+    /// Writes the clients of some channels again, and removes others again.
     pub(super) fn write_presence(&mut self, now: Instant, local: &mut impl Local) {
-        let Some(lease) = self.leases.own.filter(|_| self.link.is_open()) else { return };
-        if self.leases.unwritten.is_empty() && self.leases.old.is_none() {
+        let Some(lease) = self.leases.own.filter(|_| self.link.is_open() && self.leases.pause.is_none())
+        else {
             return;
+        };
+        while let Some((channel, gone)) = self.leases.gone.pop_front() {
+            let (is_back, is_last) = local.with(&channel, |exchange, _| {
+                let is_back = exchange.present(&channel, gone.client).is_some();
+                (is_back, exchange.presence_stats(&channel).clients == 0)
+            });
+            if !is_back && !self.remove_presence(&channel, lease, &gone, is_last, now) {
+                return self.leases.gone.push_front((channel, gone));
+            }
         }
         while let Some(channel) = self.leases.unwritten.pop_front() {
             let clients = local.with(&channel, |exchange, _| exchange.presence(&channel));
@@ -116,10 +165,11 @@ impl Relay {
             }
             let clients =
                 clients.iter().map(|info| (info.client, message::encode_info(info).into())).collect();
-            let add = AddPresence { channel: channel.clone(), lease, clients, join: None };
-            if self.link.submit(Command::AddPresence(Box::new(add)), now).is_err() {
+            let add = AddPresence { channel: channel.clone(), lease, time: LEASE, clients, join: None };
+            match self.link.submit(Command::AddPresence(Box::new(add)), now) {
+                Ok(ticket) => _ = self.calls.insert(ticket, Call::WritePresence(channel, None)),
                 // It is tried again with the next turn.
-                return self.leases.unwritten.push_front(channel);
+                Err(_) => return self.leases.unwritten.push_front(channel),
             }
         }
         // The clients are there under the new lease, so no client has left.
@@ -153,33 +203,48 @@ impl Relay {
         execute(worker, request, now, local);
         let after = local.with(&channel, |exchange, _| exchange.present(&channel, client));
         let Some(lease) = self.leases.own.filter(|_| self.link.is_open()) else { return };
-        let command = match (before, after) {
-            (None, None) => return,
-            (Some(before), Some(after)) if Arc::ptr_eq(&before, &after) => return,
+        match (before, after) {
+            (None, None) => {}
+            (Some(before), Some(after)) if Arc::ptr_eq(&before, &after) => {}
             (before, Some(info)) => {
                 let encoded: Arc<[u8]> = message::encode_info(&info).into();
                 let join = before.is_none().then(|| self.presence_message(JOIN, &encoded));
                 let clients = vec![(client, encoded)];
-                Command::AddPresence(Box::new(AddPresence { channel: channel.clone(), lease, clients, join }))
+                let add = AddPresence { channel: channel.clone(), lease, time: LEASE, clients, join };
+                match self.link.submit(Command::AddPresence(Box::new(add)), now) {
+                    Ok(ticket) => _ = self.calls.insert(ticket, Call::WritePresence(channel, None)),
+                    // All clients of the channel are written again, which also adds this one.
+                    Err(_) => self.leases.unwritten.push_back(channel),
+                }
             }
             (Some(info), None) => {
                 let leave = self.presence_message(LEAVE, &message::encode_info(&info));
+                let gone = Gone { client, leave };
                 let is_last =
                     local.with(&channel, |exchange, _| exchange.presence_stats(&channel).clients == 0);
-                Command::RemovePresence(Box::new(RemovePresence {
-                    channel: channel.clone(),
-                    lease,
-                    client,
-                    is_last,
-                    leave,
-                }))
+                if !self.remove_presence(&channel, lease, &gone, is_last, now) {
+                    self.leases.gone.push_back((channel, gone));
+                }
             }
-        };
-        if self.link.submit(command, now).is_err() {
-            // All clients of the channel are written again, which also adds this one. A client that has left stays until the
-            // lease ends.
-            self.leases.unwritten.push_back(channel);
         }
+    }
+
+    /// Removes a client that has left. Returns false if the command cannot be sent now.
+    fn remove_presence(
+        &mut self,
+        channel: &Arc<str>,
+        lease: u64,
+        gone: &Gone,
+        is_last: bool,
+        now: Instant,
+    ) -> bool {
+        let Gone { client, leave } = gone.clone();
+        let remove = RemovePresence { channel: channel.clone(), lease, client, is_last, leave };
+        let sent = self.link.submit(Command::RemovePresence(Box::new(remove)), now);
+        if let Ok(ticket) = sent {
+            self.calls.insert(ticket, Call::WritePresence(channel.clone(), Some(gone.clone())));
+        }
+        sent.is_ok()
     }
 
     fn presence_message(&self, kind: u8, encoded: &[u8]) -> Arc<[u8]> {
@@ -296,3 +361,6 @@ const LEASE: Duration = Duration::from_secs(15);
 
 /// The time after which it is renewed.
 const RENEWAL: Duration = Duration::from_secs(5);
+
+/// The time after which a write that has failed is repeated.
+const RETRY: Duration = Duration::from_millis(100);

@@ -26,8 +26,9 @@ if key_ttl > 0 then
   end
 end
 if size == 0 then
-  redis.call('PUBLISH', ARGV[1], '-:' .. ARGV[2])
+  -- Without memory this fails, and nothing is published.
   if key_ttl > 0 then redis.call('SET', KEYS[3], '', 'PX', key_ttl) end
+  redis.call('PUBLISH', ARGV[1], '-:' .. ARGV[2])
   return {'0', '', ''}
 end
 local m = redis.call('HMGET', KEYS[1], 'e', 's', 'r', 'v', 'w')
@@ -119,16 +120,22 @@ redis.call('ZREM', KEYS[1], ARGV[1])
 return 1
 ";
 
-/// Writes clients. `KEYS`: the hash of the channel's clients, the set of the lease's channels. `ARGV`: channel, name for
-/// `PUBLISH`, message (empty: none), then fields and values.
+/// Writes clients. `KEYS`: the hash of the channel's clients, the set of the lease's channels, the sorted set of leases. `ARGV`:
+/// channel, name for `PUBLISH`, message (empty: none), lease, its milliseconds, then fields and values.
+///
+/// The lease is added if the server does not know it any more. Otherwise nothing removes the clients if the node ends now. Returns
+/// whether that was so.
 pub const ADD_PRESENCE: &str = r"
-for index = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[index], ARGV[index + 1]) end
+for index = 6, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[index], ARGV[index + 1]) end
 redis.call('SADD', KEYS[2], ARGV[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local added = redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', now + tonumber(ARGV[5])), ARGV[4])
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
-return 1
+return added
 ";
 
-/// Removes a client. `KEYS`: as for [`ADD_PRESENCE`]. `ARGV`: channel, name for `PUBLISH`, message, field, 1 if the lease has no
+/// Removes a client. `KEYS`: the hash of the channel's clients, the set of the lease's channels. `ARGV`: channel, name for `PUBLISH`, message, field, 1 if the lease has no
 /// other client in the channel.
 pub const REMOVE_PRESENCE: &str = r"
 if redis.call('HDEL', KEYS[1], ARGV[4]) == 1 then redis.call('PUBLISH', ARGV[2], ARGV[3]) end

@@ -83,11 +83,12 @@ impl Encoder {
                 Some(eval)
             }
             Command::AddPresence(add) => {
-                let AddPresence { channel, lease, clients, join } = &**add;
-                let mut eval = evaluate(names, scripts::ADD_PRESENCE, 2);
-                eval.arg(self.key("p", channel)).arg(self.channels_of(*lease)).arg(&**channel);
-                eval.arg(self.topic(&Topic::Channel(channel.clone())));
+                let AddPresence { channel, lease, time, clients, join } = &**add;
+                let mut eval = evaluate(names, scripts::ADD_PRESENCE, 3);
+                eval.arg(self.key("p", channel)).arg(self.channels_of(*lease)).arg(self.leases());
+                eval.arg(&**channel).arg(self.topic(&Topic::Channel(channel.clone())));
                 eval.arg(join.as_deref().unwrap_or_default());
+                eval.arg(hexadecimal(*lease)).arg(milliseconds(*time));
                 for (client, info) in clients {
                     eval.arg(field(*lease, *client)).arg(&**info);
                 }
@@ -196,9 +197,9 @@ pub fn reply(command: &Command, value: Value) -> Result<Reply, Failure> {
         | Command::Subscribe(_)
         | Command::Unsubscribe(_)
         | Command::AddRevocation(_)
-        | Command::AddPresence(_)
         | Command::RemovePresence(_)
         | Command::Clear { .. } => Some(Reply::Done),
+        Command::AddPresence(_) => present(&value),
         Command::RenewLease { .. } => renewed(value),
         Command::Reap { .. } => reaped(&value),
         Command::ReadPresence { .. } => presence(value),
@@ -249,6 +250,11 @@ fn renewed(value: Value) -> Option<Reply> {
     let [Value::Int(added), Value::Array(expired)] = &parts[..] else { return None };
     let lease = |value| u64::from_str_radix(text(value)?, 16).ok();
     Some(Reply::Lease { was_known: *added == 0, expired: expired.iter().filter_map(lease).collect() })
+}
+
+fn present(value: &Value) -> Option<Reply> {
+    let Value::Int(added) = value else { return None };
+    Some(Reply::Present { was_known: *added == 0 })
 }
 
 fn reaped(value: &Value) -> Option<Reply> {
