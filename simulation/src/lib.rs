@@ -16,6 +16,7 @@
 //! * `fault`: planted faults, which show that the checks find them.
 //! * `shorten`: the shortest plan with the violation of a seed.
 //! * [`channels`]: the same for the application `channels`: clients of an SDK, publishers, the channels of a node, its restarts.
+//! * [`redis`]: a model of Redis.
 
 mod carrier;
 mod causes;
@@ -26,6 +27,7 @@ mod fault;
 mod invariants;
 mod plan;
 mod random;
+pub mod redis;
 mod script;
 mod shorten;
 mod socket;
