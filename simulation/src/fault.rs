@@ -46,6 +46,16 @@ pub enum Fault {
     LostMessage,
     /// A worker does not receive that it must close a connection whose user has a newer one at another worker.
     LostReplacement,
+    /// A node does not compare the history of replication, so a stream that has lost its end goes on with the same epoch.
+    TrustedFailover,
+    /// A node uses the history of replication of its first connection, also after a failover.
+    StaleReplication,
+    /// The subscribers of a channel are not told that publications are missing.
+    UntoldGap,
+    /// A message of the engine is lost, and its connection stays.
+    DroppedMessage,
+    /// A publication without an idempotency key is tried again although it may have been published.
+    RepeatedPublication,
 }
 
 impl Fault {
@@ -75,6 +85,15 @@ impl Fault {
         Fault::NoGrace,
     ];
 
+    /// The faults around several nodes.
+    pub const NODES: [Fault; 5] = [
+        Fault::TrustedFailover,
+        Fault::StaleReplication,
+        Fault::UntoldGap,
+        Fault::DroppedMessage,
+        Fault::RepeatedPublication,
+    ];
+
     /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
@@ -99,6 +118,11 @@ impl Fault {
             Fault::NoGrace => "no-grace",
             Fault::LostReplacement => "lost-replacement",
             Fault::LostMessage => "lost-message",
+            Fault::TrustedFailover => "trusted-failover",
+            Fault::StaleReplication => "stale-replication",
+            Fault::UntoldGap => "untold-gap",
+            Fault::DroppedMessage => "dropped-message",
+            Fault::RepeatedPublication => "repeated-publication",
         }
     }
 }

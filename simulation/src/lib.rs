@@ -16,7 +16,7 @@
 //! * `fault`: planted faults, which show that the checks find them.
 //! * `shorten`: the shortest plan with the violation of a seed.
 //! * [`channels`]: the same for the application `channels`: clients of an SDK, publishers, the channels of a node, its restarts.
-//! * [`redis`]: a model of Redis.
+//! * [`nodes`]: several nodes with channels, which a model of Redis connects; [`redis`]: that model.
 
 mod carrier;
 mod causes;
@@ -25,6 +25,7 @@ mod client;
 mod deflate;
 mod fault;
 mod invariants;
+pub mod nodes;
 mod plan;
 mod random;
 pub mod redis;

@@ -7,20 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::{Arg, Command, value_parser};
-use postern_simulation::{Fault, Options, Outcome, Shown, Without, channels, run, shorten};
+use postern_simulation::{Fault, Options, Outcome, Shown, Without, channels, nodes, run, shorten};
 
 fn main() -> ExitCode {
     let options = Command::new("postern-simulation")
         .about("Runs the workers of Postern with model sockets, clients and operators, in virtual time.")
         .arg(number("seeds", "The number of seeds to run").default_value("3000"))
         .arg(number("first", "The first of these seeds").default_value("0"))
-        .arg(
-            Arg::new("app")
-                .long("app")
-                .value_name("NAME")
-                .value_parser(["echo", "channels"])
-                .help("Runs the seeds for this application only. By default each seed runs for both"),
-        )
+        .arg(Arg::new("app").long("app").value_name("NAME").value_parser(["echo", "channels", "nodes"]).help(
+            "Runs the seeds for this application only. By default each seed runs for echo and for channels",
+        ))
         .arg(
             Arg::new("plant")
                 .long("plant")
@@ -46,11 +42,12 @@ fn main() -> ExitCode {
     let app = options.get_one::<String>("app");
     let plant = options.get_one::<String>("plant");
     let fault = faults().find(|fault| plant.is_some_and(|plant| plant == fault.name()));
-    let mut apps: Vec<App> = vec![("echo", run), ("channels", channels::run)];
+    let mut apps: Vec<App> = vec![("echo", run), ("channels", channels::run), ("nodes", nodes::run)];
     apps.retain(|(name, _)| match (app, fault) {
         (Some(app), _) => app == name,
-        (None, Some(fault)) => Fault::ECHO.contains(&fault) == (*name == "echo"),
-        (None, None) => true,
+        (None, Some(fault)) => faults_of(name).contains(&fault),
+        // They take much longer.
+        (None, None) => *name != "nodes",
     });
     let without = options.get_one::<Without>("without").cloned().unwrap_or_default();
     let options = Options { fault, without, ..Options::default() };
@@ -61,7 +58,16 @@ fn main() -> ExitCode {
 }
 
 fn faults() -> impl Iterator<Item = Fault> {
-    Fault::ECHO.into_iter().chain(Fault::CHANNELS)
+    ["echo", "channels", "nodes"].into_iter().flat_map(faults_of).copied()
+}
+
+/// Returns the faults that can be planted for an application.
+fn faults_of(app: &str) -> &'static [Fault] {
+    match app {
+        "echo" => &Fault::ECHO,
+        "channels" => &Fault::CHANNELS,
+        _ => &Fault::NODES,
+    }
 }
 
 /// An application, and the function that runs a seed.

@@ -1,0 +1,91 @@
+//! Several nodes in the simulation: each has workers, exchanges and a relay. A model of Redis connects them, and fails.
+//!
+//! * `plan`: what a seed chooses: nodes, channels, limits, faults.
+//! * `world`: the order of events.
+//! * `node`: a node with the inboxes of its workers; `station`: a worker.
+//! * `relays`: the thread of a node's relay; `engine`: servers, and the connections to them; `faults`: their faults.
+//! * `backend`: a user of the server API.
+//! * `truth`: what the servers have executed.
+//! * `client`, `session`, `subscription`: a client, one of its connections, and what it may receive of a channel.
+//! * `checks`: what must hold after the faults have ended.
+
+mod backend;
+mod checks;
+mod client;
+mod engine;
+mod faults;
+mod node;
+mod plan;
+mod relays;
+mod session;
+mod station;
+mod subscription;
+mod truth;
+mod world;
+
+pub use world::run;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::run;
+    use crate::tests::check_shortened;
+    use crate::{Fault, Options, Outcome};
+
+    /// Runs a seed without anything special.
+    fn plain(seed: u64) -> Outcome {
+        run(seed, &Options::default())
+    }
+
+    #[test]
+    fn the_promises_hold_while_redis_fails() {
+        let mut marks = BTreeSet::new();
+        for seed in 0..120 {
+            let outcome = plain(seed);
+            assert_eq!(outcome.violation, None, "seed {seed}");
+            marks.extend(outcome.marks);
+        }
+        let expected = [
+            "a command is refused for now",
+            "a node does not answer a command",
+            "a node is killed",
+            "a publication is tried again",
+            "a recovery is refused",
+            "a subscription begins without a position",
+            "a subscription ends with a gap",
+            "a subscription is refused for now",
+            "a subscription recovers",
+            "a subscription recovers nothing",
+            "all data is removed",
+            "all scripts are removed",
+            "another program publishes",
+            "bytes of a node do not arrive",
+            "messages of a node do not arrive",
+            "the connections of a node end",
+            "the replica becomes the master",
+            "the server does not run",
+            "the server restarts with old data",
+            "the server restarts without data",
+            "there are two masters",
+            "there is no memory left",
+        ];
+        let missing: Vec<&str> = expected.into_iter().filter(|mark| !marks.contains(mark)).collect();
+        assert!(missing.is_empty(), "never happened: {missing:?}");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_trace() {
+        for seed in 1000..1020 {
+            assert_eq!(plain(seed), plain(seed), "seed {seed}");
+        }
+        assert_ne!(plain(1).hash, plain(2).hash);
+    }
+
+    #[test]
+    fn planted_faults_are_found_and_shortened() {
+        for fault in Fault::NODES {
+            check_shortened(fault, run);
+        }
+    }
+}
