@@ -46,7 +46,7 @@ pub enum Fault {
     LostMessage,
     /// A worker does not receive that it must close a connection whose user has a newer one at another worker.
     LostReplacement,
-    /// A node does not compare the history of replication, so a stream that has lost its end goes on with the same epoch.
+    /// A node does not compare the history of replication, so a stream that has lost its end keeps its epoch.
     TrustedFailover,
     /// A node uses the history of replication of its first connection, also after a failover.
     StaleReplication,

@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// Makes the replica the master. The old master is told at once, or later.
+    /// Makes the replica the master. The old master becomes a replica at once, or later.
     fn fail_over(&mut self, split: Option<Duration>) {
         let replica = 1 - self.engine.master;
         let is_ready = self

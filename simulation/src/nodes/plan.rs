@@ -78,7 +78,7 @@ pub(crate) enum EngineFault {
     Freeze(Duration),
     /// The server is killed, and starts again after a while, with the data that is in its file, or without data.
     Restart(Duration, bool),
-    /// The replica becomes the master. The old one goes on as a master for a while, if there is such a time.
+    /// The replica becomes the master. The old one stays a master for this time.
     FailOver(Option<Duration>),
     /// All data is removed.
     Empty,

@@ -16,7 +16,7 @@ use crate::random::Random;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) server: usize,
-    /// How many publications of the channel the server had executed before.
+    /// The number of publications of the channel that the server had executed before.
     pub(crate) index: usize,
     pub(crate) time: Duration,
 }

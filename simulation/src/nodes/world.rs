@@ -91,7 +91,7 @@ pub(super) enum Event {
     End(EngineFault),
     Replicate,
     Save,
-    /// What has expired is removed.
+    /// The end of streams that have expired.
     Expire,
     /// No more faults.
     Heal,

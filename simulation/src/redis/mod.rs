@@ -265,7 +265,7 @@ impl Server {
     }
 }
 
-/// Executes a command on the data. Returns `None` if it is none of these.
+/// Executes a command on the data. Returns `None` for a command that does not concern the data.
 fn run(
     command: &Command,
     script: &mut Script<'_>,
