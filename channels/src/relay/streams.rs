@@ -462,7 +462,6 @@ impl Relay {
     }
 
     /// Delivers a publication with a position, or begins to catch up. `is_older` if the stream was read after it was published.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
     fn deliver(
         &mut self,
         publication: &Arc<Publication>,
