@@ -145,7 +145,7 @@ impl Plan {
             faults,
             has_replica,
             delay: random.pick([50, 500, 500, 20_000]),
-            lag: random.pick([1_000, 50_000, 1_000_000]),
+            lag: random.pick([5_000, 50_000, 1_000_000]),
             has_stalls: random.one_in(5),
             read_buffer: random.pick([256, 65_536]),
             socket_buffer: random.magnitude(2048..=262_143),

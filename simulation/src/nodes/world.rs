@@ -219,15 +219,19 @@ impl World {
             Event::End(fault) => self.end_fault(fault),
             Event::Replicate => {
                 self.engine.replicate();
-                let at = self.trace.now + self.random.micros(100..=self.plan.lag);
-                self.add(at, Event::Replicate);
+                if self.is_chaos() {
+                    let at = self.trace.now + self.random.micros(100..=self.plan.lag);
+                    self.add(at, Event::Replicate);
+                }
             }
             Event::Save => {
                 for machine in &mut self.engine.machines {
                     machine.file = machine.server.snapshot();
                 }
-                let at = self.trace.now + self.random.micros(100..=self.plan.lag);
-                self.add(at, Event::Save);
+                if self.is_chaos() {
+                    let at = self.trace.now + self.random.micros(100..=self.plan.lag);
+                    self.add(at, Event::Save);
+                }
             }
             Event::Expire => {
                 let now = self.now();

@@ -32,8 +32,11 @@ pub(super) enum Value {
 /// The id of an entry of a stream.
 pub(super) type Id = (u64, u64);
 
+/// Fields with their values.
+pub(super) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// An entry of a stream: its id, its fields and their values.
-pub(super) type Item = (Id, Vec<(Vec<u8>, Vec<u8>)>);
+pub(super) type Item = (Id, Pairs);
 
 /// A stream.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -162,7 +165,7 @@ impl Data {
     }
 
     /// Returns fields with their values. The real order of larger hashes is any.
-    pub(super) fn hgetall(&mut self, key: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub(super) fn hgetall(&mut self, key: &str) -> Result<Pairs, Error> {
         let pairs = |hash: &mut BTreeMap<Vec<u8>, Vec<u8>>| {
             hash.iter().map(|(field, value)| (field.clone(), value.clone())).collect()
         };
@@ -175,7 +178,7 @@ impl Data {
         key: &str,
         most: Option<usize>,
         id: Id,
-        fields: Vec<(Vec<u8>, Vec<u8>)>,
+        fields: Pairs,
     ) -> Result<(), Error> {
         if self.stream(key)?.map_or((0, 0), |stream| stream.last) >= id {
             return Err(Error::SmallId);
@@ -190,7 +193,7 @@ impl Data {
     }
 
     /// Adds an entry whose id is the time, or follows the last one.
-    pub(super) fn xadd_now(&mut self, key: &str, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), Error> {
+    pub(super) fn xadd_now(&mut self, key: &str, fields: Pairs) -> Result<(), Error> {
         let last = self.stream(key)?.map_or((0, 0), |stream| stream.last);
         let id = if last.0 >= self.now { (last.0, last.1 + 1) } else { (self.now, 0) };
         self.xadd(key, None, id, fields)
