@@ -4,7 +4,7 @@
     house.py              watches the lot, and outbids each user after a few seconds, up to the limit of the caller
     house.py --bid 500    makes one bid, and ends
 
-It reads the bids by the server API of Postern at POSTERN_API, with the key in POSTERN_API_KEY. It publishes its own bids by
+It reads the bids by the server API of Postern at HOUSE_API, with the key in POSTERN_API_KEY. It publishes its own bids by
 RabbitMQ if AMQP_URL is set, which needs the package pika, and otherwise by the server API.
 """
 
@@ -26,7 +26,7 @@ DELAY = float(os.environ.get('HOUSE_DELAY', '3'))
 def call(method, parameters):
     """Calls the server API, and returns the result."""
     request = urllib.request.Request(
-        f'{os.environ["POSTERN_API"]}/{method}',
+        f'{os.environ["HOUSE_API"]}/{method}',
         json.dumps(parameters).encode(),
         {'Content-Type': 'application/json', 'X-API-Key': os.environ['POSTERN_API_KEY']},
     )

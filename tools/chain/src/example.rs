@@ -65,7 +65,7 @@ impl Example {
         }
         let mut command = Command::new("python3");
         command.arg(self.folder().join("house.py"));
-        command.env("POSTERN_API", format!("http://{control}/api")).env("POSTERN_API_KEY", api_key);
+        command.env("HOUSE_API", format!("http://{control}/api")).env("POSTERN_API_KEY", api_key);
         if let Some(url) = amqp {
             command.env("AMQP_URL", url).env("PYTHONPATH", provision::pika()?);
         }
