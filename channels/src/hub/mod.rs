@@ -207,6 +207,10 @@ impl Hub {
         {
             form = form | Form::DELTA_BASE;
         }
+        if channel.subscribers.is_empty() {
+            // Between the last subscription and this one the worker has received nothing, so what waits is not the latest one.
+            channel.has_waiting = false;
+        }
         // A connection has at most 65,535 channels, and a worker has fewer than 2^31 connections.
         entry.place = Place::at(channel.subscribers.len() as u32);
         channel.subscribers.push(Subscriber { connection, form, place: at as u16 });

@@ -195,3 +195,17 @@ fn compare_with_model(seed: u64) {
         }
     }
 }
+
+#[test]
+fn publication_that_waits_is_forgotten_if_no_subscriber_has_waited_for_it() {
+    let mut hub = Hub::new(1, 10);
+    let slot = hub.join(1, &"a".into(), Form::default()).unwrap();
+    // It arrives between the end of an earlier subscription and the answer to this one.
+    hub.set_waiting(slot);
+    hub.admit(1, "a", None);
+    assert!(!hub.take_waiting(slot));
+    hub.set_waiting(slot);
+    hub.join(2, &"a".into(), Form::default()).unwrap();
+    hub.admit(2, "a", None);
+    assert!(hub.take_waiting(slot));
+}
