@@ -332,7 +332,10 @@ impl Link {
                 topics.iter().for_each(|topic| self.confirm(topic, ticket));
                 return self.note_resubscribed();
             }
-            (Command::Unsubscribe(_), Ok(_)) => self.batches = self.batches.saturating_sub(1),
+            (Command::Unsubscribe(_), Ok(_)) => {
+                self.batches = self.batches.saturating_sub(1);
+                return self.note_resubscribed();
+            }
             (Command::LoadScripts, Ok(_)) if self.is_open() => return self.release(now),
             (_, Ok(_) | Err(_)) => {}
         }
@@ -438,7 +441,8 @@ impl Link {
                 }
             }
             if topics.is_empty() {
-                return;
+                // Those that were left are not wanted any more.
+                return self.note_resubscribed();
             }
             self.batches += 1;
             let ticket = self.send(Command::Subscribe(topics.clone()), true, now);
