@@ -29,7 +29,7 @@ struct Real {
     names: Vec<String>,
 }
 
-/// What is known about both servers.
+/// Both servers, and the facts that commands need about them.
 struct Pair<'r> {
     real: Real,
     messages: Vec<PubSub<'r>>,
