@@ -208,7 +208,7 @@ impl Hub {
             form = form | Form::DELTA_BASE;
         }
         if channel.subscribers.is_empty() {
-            // Between the last subscription and this one the worker has received nothing, so what waits is not the latest one.
+            // Between the last subscription and this one the worker has received nothing, so the publication that waits is not the latest one.
             channel.has_waiting = false;
         }
         // A connection has at most 65,535 channels, and a worker has fewer than 2^31 connections.
