@@ -4,6 +4,8 @@
 //!
 //! `REDIS_MODEL=100000` sets the number of commands.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "most commands and replies need no special treatment")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -55,7 +57,7 @@ fn the_model_has_the_answers_of_redis() {
         client.get_connection().expect("a connection")
     };
     let connection = open(ProtocolVersion::RESP3);
-    let mut subscribers = vec![open(ProtocolVersion::RESP2), open(ProtocolVersion::RESP2)];
+    let mut subscribers = [open(ProtocolVersion::RESP2), open(ProtocolVersion::RESP2)];
     let real = Real { connection, encoder: Encoder::new("p"), names: Vec::new() };
     let messages = subscribers.iter_mut().map(redis::Connection::as_pubsub).collect();
     let model = Server::new("first".to_owned());
