@@ -44,6 +44,10 @@ fn redis_that_is_down_at_the_start_is_not_needed_for_channels_without_history() 
         assert_eq!((&refused["error"]["code"], &refused["error"]["temporary"]), (&json!(100), &json!(true)));
         let failed = postern.post("/api/publish", &json!({ "channel": "news", "data": 1 })).json();
         assert_eq!(failed["error"]["code"], 100, "{failed}");
+        // Another attempt with this key may have been published before.
+        let keyed = json!({ "channel": "live:1", "data": 1, "idempotency_key": "a" });
+        let failed = postern.post("/api/publish", &keyed).json();
+        assert_eq!(failed["error"]["code"], 100, "{failed}");
 
         redis.start_again();
         // The subscriber has had no position, so it may have missed something.

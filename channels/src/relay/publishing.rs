@@ -47,7 +47,9 @@ impl Relay {
         now: Instant,
         local: &mut impl Local,
     ) {
-        if self.link.is_down() && self.config.when_down == WhenDown::Local && publish.history.is_none() {
+        // With an idempotency key, only the engine knows whether it was published before.
+        let is_possible = publish.history.is_none() && publish.key.is_none();
+        if self.link.is_down() && self.config.when_down == WhenDown::Local && is_possible {
             return self.publish_locally(&asker, publish, excluded, now, local);
         }
         self.last += 1;
