@@ -140,6 +140,10 @@ impl Relay {
         let Operation::Subscribe { history, recovery, is_certain, .. } = &mut request.operation else {
             return;
         };
+        if let Some(stream) = self.streams.get_mut(&channel) {
+            // An earlier request may have been the end of the last subscription.
+            stream.vacant = None;
+        }
         let (position, missing) = local.with(&channel, |exchange, _| {
             let missing = recovery.and_then(|recovery| exchange.missing_since(&channel, &recovery));
             (exchange.position(&channel, now), missing)
