@@ -1,6 +1,7 @@
 //! What a client may receive of a channel, and what it knows of it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use centrifuge_client_core::proto;
 
@@ -32,6 +33,8 @@ pub(crate) struct Active {
     pub(crate) received: BTreeSet<u64>,
     /// The place of the last one of them among those that were executed.
     last: Option<Place>,
+    /// When the reply to the subscription arrived.
+    pub(crate) begun: Duration,
 }
 
 impl Active {
@@ -45,7 +48,7 @@ impl Active {
         channel: usize,
         view: &mut View<'_>,
     ) -> Result<Active, &'static str> {
-        let mut active = Active { known: None, received: BTreeSet::new(), last: None };
+        let mut active = Active { known: None, received: BTreeSet::new(), last: None, begun: view.trace.now };
         let truth = &mut *view.truth;
         if result.recovered {
             let asked = asked.ok_or("a recovery was not asked for")?;
@@ -123,7 +126,8 @@ impl Active {
             return Err("a publication comes twice");
         }
         let Some(place) = view.truth.place(channel, found) else {
-            return if view.may_be_local {
+            // It may arrive after its node has been connected again, or has ended.
+            return if view.may_be_local || view.truth.is_local(found) {
                 Ok(())
             } else {
                 Err("a publication comes that no server has executed")

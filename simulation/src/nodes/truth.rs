@@ -1,7 +1,7 @@
 //! What the servers have executed: the publications of each channel, by position and in their order. Answers and clients are
 //! compared with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,11 +28,13 @@ pub(crate) struct Truth {
     channels: Vec<Channel>,
     /// The channel of each number, from 1.
     issued: Vec<usize>,
+    /// Publications that were acknowledged by a node without the engine.
+    local: BTreeSet<u64>,
     longest: usize,
     /// The first promise that is broken.
     pub(crate) violation: Option<&'static str>,
     /// Rare things that have happened.
-    pub(crate) marks: std::collections::BTreeSet<&'static str>,
+    pub(crate) marks: BTreeSet<&'static str>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +60,15 @@ struct Stream {
 impl Truth {
     pub(crate) fn new(plans: Arc<[ChannelPlan]>, longest: usize) -> Truth {
         let channels = plans.iter().map(|_| Channel::default()).collect();
-        Truth { plans, channels, issued: Vec::new(), longest, violation: None, marks: Default::default() }
+        Truth {
+            plans,
+            channels,
+            issued: Vec::new(),
+            local: BTreeSet::new(),
+            longest,
+            violation: None,
+            marks: Default::default(),
+        }
     }
 
     pub(crate) fn report(&mut self, what: &'static str) {
@@ -161,6 +171,11 @@ impl Truth {
         self.channels[channel].last
     }
 
+    /// Whether a node has acknowledged it without the engine.
+    pub(crate) fn is_local(&self, number: u64) -> bool {
+        self.local.contains(&number)
+    }
+
     /// Checks the position in the answer to a publication. `may_be_local` says whether it may be on one node only.
     pub(crate) fn check_published(
         &mut self,
@@ -171,7 +186,12 @@ impl Truth {
     ) {
         let is_there = match position {
             Some(Position { epoch, offset }) => self.at(channel, epoch.as_str(), offset) == Some(number),
-            None => !self.has_history(channel) && (may_be_local || self.place(channel, number).is_some()),
+            None if self.has_history(channel) => false,
+            None if self.place(channel, number).is_some() => true,
+            None => {
+                self.local.insert(number);
+                may_be_local
+            }
         };
         if !is_there {
             self.report("a publication is acknowledged that is not published there");
