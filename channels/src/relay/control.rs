@@ -30,6 +30,10 @@ pub(super) struct Control {
     pending: VecDeque<Pending>,
     /// Revocations that the engine has not accepted yet.
     unsaved: VecDeque<Arc<[u8]>>,
+    /// Revocations that the engine has accepted a short time ago, and when. It can lose them in a failover.
+    saved: VecDeque<(Instant, Arc<[u8]>)>,
+    /// The history of replication of the server that has them.
+    replication: Arc<str>,
     /// The id of the last entry that was read.
     read: Box<str>,
     /// When to read again.
@@ -51,6 +55,17 @@ impl Control {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let pending = self.pending.front().map(|pending| pending.deadline);
         pending.into_iter().chain(self.next).min()
+    }
+
+    /// Forgets saved revocations that a replica must have by now, and the oldest ones if there are too many.
+    fn forget_saved(&mut self, now: Instant) {
+        while self
+            .saved
+            .front()
+            .is_some_and(|(at, _)| *at + REPLICATED <= now || self.saved.len() >= MOST_UNSAVED)
+        {
+            self.saved.pop_front();
+        }
     }
 }
 
@@ -163,6 +178,21 @@ impl Relay {
         self.events.push_back(RelayEvent::Answer(token, answer));
     }
 
+    /// Reads and saves revocations on a new connection. A server with another history may have lost the last ones, and may give
+    /// lower ids to new ones.
+    pub(super) fn begin_control(&mut self, now: Instant) {
+        let replication = self.link.replication();
+        let control = &mut self.control;
+        if control.replication != *replication {
+            control.replication = replication.clone();
+            control.read = "".into();
+            control.forget_saved(now);
+            control.unsaved.extend(control.saved.drain(..).map(|(_, revocation)| revocation));
+        }
+        self.read_revocations(now);
+        self.save_revocation(now);
+    }
+
     /// Sends the next revocation that the engine does not have yet.
     pub(super) fn save_revocation(&mut self, now: Instant) {
         if let Some(revocation) = self.control.unsaved.front()
@@ -174,7 +204,9 @@ impl Relay {
 
     /// The engine has a revocation. Nodes that have missed the command, because they were connected later, read it now.
     pub(super) fn handle_saved(&mut self, now: Instant) {
-        self.control.unsaved.pop_front();
+        let control = &mut self.control;
+        control.forget_saved(now);
+        control.saved.extend(control.unsaved.pop_front().map(|revocation| (now, revocation)));
         let _ = self.link.submit(Command::Send { topic: Topic::Control, message: [REVOKED].into() }, now);
         self.save_revocation(now);
     }
@@ -222,6 +254,9 @@ const ANSWER: u8 = b'a';
 
 /// The time for the answers of all nodes.
 const ANSWERS: Duration = Duration::from_secs(2);
+
+/// The longest time by which a replica is assumed to be behind its master.
+const REPLICATED: Duration = Duration::from_secs(60);
 
 /// The time after which revocations are read again.
 const REVOCATIONS: Duration = Duration::from_secs(60);

@@ -290,8 +290,7 @@ impl Relay {
             match event {
                 LinkEvent::Up => {
                     self.begin_lease(now);
-                    self.read_revocations(now);
-                    self.save_revocation(now);
+                    self.begin_control(now);
                     self.end_start(now, local);
                 }
                 LinkEvent::Down(failure) => self.handle_down(failure, now, local),
