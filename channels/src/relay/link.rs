@@ -303,11 +303,17 @@ impl Link {
         match &result {
             Err(failure) if failure.cause == Cause::NoScript => {
                 self.stats.reloads += 1;
-                self.bytes += sent.command.memory();
                 if self.held.is_none() {
                     self.send(Command::LoadScripts, true, now);
                 }
-                return self.held.get_or_insert_default().failed.push((ticket, sent));
+                let held = self.held.get_or_insert_default();
+                // Another node may have loaded the scripts in between, so a later command may have been executed. The presence is
+                // written as it is then.
+                if matches!(*sent.command, Command::AddPresence(_) | Command::RemovePresence(_)) {
+                    return self.events.push_back(LinkEvent::Reply(ticket, result));
+                }
+                self.bytes += sent.command.memory();
+                return held.failed.push((ticket, sent));
             }
             Err(failure) if failure.cause.ends_link() || sent.is_own => {
                 let failure = failure.clone();
