@@ -135,11 +135,19 @@ if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
 return added
 ";
 
-/// Removes a client. `KEYS`: the hash of the channel's clients, the set of the lease's channels. `ARGV`: channel, name for `PUBLISH`, message, field, 1 if the lease has no
-/// other client in the channel.
+/// Removes a client. `KEYS`: the hash of the channel's clients, the set of the lease's channels. `ARGV`: channel, name for
+/// `PUBLISH`, message, field, 1 if the node has no other client in the channel.
+///
+/// The channel stays in the set of the lease if the hash has another client of it, which is not removed yet.
 pub const REMOVE_PRESENCE: &str = r"
 if redis.call('HDEL', KEYS[1], ARGV[4]) == 1 then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
-if ARGV[5] == '1' then redis.call('SREM', KEYS[2], ARGV[1]) end
+if ARGV[5] == '1' then
+  local lease = string.sub(ARGV[4], 1, 17)
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(field, 1, 17) == lease then return 1 end
+  end
+  redis.call('SREM', KEYS[2], ARGV[1])
+end
 return 1
 ";
 

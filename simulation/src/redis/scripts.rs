@@ -214,11 +214,13 @@ impl Script<'_> {
 
     pub(super) fn remove_presence(&mut self, remove: &RemovePresence) -> Answer<()> {
         let RemovePresence { channel, lease, client, is_last, leave } = remove;
-        let field = format!("{lease:016x}/{client}").into_bytes();
-        if self.write(false)?.hdel(&format!("p:{{{channel}}}"), &field)? {
+        let (key, field) = (format!("p:{{{channel}}}"), format!("{lease:016x}/{client}").into_bytes());
+        if self.write(false)?.hdel(&key, &field)? {
             self.say(Topic::Channel(channel.clone()).name(), leave.to_vec());
         }
-        if *is_last {
+        let prefix = format!("{lease:016x}/");
+        let is_of_lease = |(field, _): &(Vec<u8>, Vec<u8>)| field.starts_with(prefix.as_bytes());
+        if *is_last && !self.data.hgetall(&key)?.iter().any(is_of_lease) {
             self.write(false)?.srem(&format!("pk:{lease:016x}"), channel.as_bytes())?;
         }
         Ok(())
