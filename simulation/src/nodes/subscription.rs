@@ -122,7 +122,7 @@ impl Active {
             known.offset = publication.offset;
             return Ok(());
         }
-        if !self.received.insert(found) {
+        if !self.received.insert(found) && !view.truth.is_repeated(channel, found) {
             return Err("a publication comes twice");
         }
         let Some(place) = view.truth.place(channel, found) else {

@@ -171,6 +171,11 @@ impl Truth {
         self.channels[channel].last
     }
 
+    /// Whether it was executed again after a server had lost its data, and the idempotency keys with it.
+    pub(crate) fn is_repeated(&self, channel: usize, number: u64) -> bool {
+        self.channels[channel].lineages.get(&number).is_some_and(|lineages| lineages.len() > 1)
+    }
+
     /// Whether a node has acknowledged it without the engine.
     pub(crate) fn is_local(&self, number: u64) -> bool {
         self.local.contains(&number)
