@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-/// Figures of an [`Exchange`].
+/// Figures of an [`Exchange`](super::Exchange).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExchangeStats {
     /// The number of channels in the table: with subscribers, presence or a stream.
@@ -13,9 +13,10 @@ pub struct ExchangeStats {
     pub subscriptions: usize,
     /// The number of publications that are kept.
     pub publications: usize,
-    /// The bytes that count towards [`ExchangeConfig::history_memory`].
+    /// The bytes that count towards [`history_memory`](super::ExchangeConfig::history_memory).
     pub history_bytes: usize,
-    /// The number of streams whose publications were all removed because of [`ExchangeConfig::history_memory`], since the start.
+    /// The number of streams whose publications were all removed because of
+    /// [`history_memory`](super::ExchangeConfig::history_memory), since the start.
     pub evicted: u64,
     /// The number of idempotency keys.
     pub idempotency_keys: usize,
