@@ -1,7 +1,8 @@
 //! Channels over several nodes: what a node does with its engine, Redis.
 //!
 //! Without an engine, a host executes each request of a worker on the [`Exchange`](crate::exchange::Exchange) of its channel. With
-//! one, it hands requests to a [`Relay`], which also gets the messages and replies of the engine, and executes on the exchanges what follows from them:
+//! one, it hands requests to a [`Relay`], which also gets the messages and replies of the engine, and executes on the exchanges
+//! what follows from them:
 //!
 //! * The first subscription of a channel on this node subscribes at the engine, and reads the end of the stream: the exchange has
 //!   a copy of it from then on. Further subscriptions and recoveries are answered from the copy. The engine is read again only
