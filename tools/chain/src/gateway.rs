@@ -91,12 +91,16 @@ impl Gateway {
             }
             Self::Caddy => {
                 let rest = "\thandle {\n\t\trespond 404\n";
-                let page = format!("\thandle / {{\n\t\treverse_proxy {}\n\t}}\n", addresses.identity);
-                (rest.to_owned(), page + rest)
+                let page =
+                    |path| format!("\thandle {path} {{\n\t\treverse_proxy {}\n\t}}\n", addresses.identity);
+                (rest.to_owned(), page("/") + &page("/example/*") + rest)
             }
             Self::Envoy => {
                 let rule = "match: { prefix: /identity/ }";
-                (rule.to_owned(), "match: { safe_regex: { regex: \"/|/identity/.*\" } }".to_owned())
+                (
+                    rule.to_owned(),
+                    "match: { safe_regex: { regex: \"/|/identity/.*|/example/.*\" } }".to_owned(),
+                )
             }
         }
     }
