@@ -15,6 +15,7 @@
 //! * `trace`, `random`: the steps of a run, and its choices.
 //! * `fault`: planted faults, which show that the checks find them.
 //! * `shorten`: the shortest plan with the violation of a seed.
+//! * `sdk`: the connection of a client of channels.
 //! * [`channels`]: the same for the application `channels`: clients of an SDK, publishers, the channels of a node, its restarts.
 //! * [`nodes`]: several nodes with channels, which a model of Redis connects; [`redis`]: that model.
 
@@ -30,6 +31,7 @@ mod plan;
 mod random;
 pub mod redis;
 mod script;
+mod sdk;
 mod shorten;
 mod socket;
 mod station;

@@ -8,10 +8,11 @@ use centrifuge_client_core::proto;
 use super::filters;
 use super::node::Node;
 use super::plan::user_name;
-use super::session::{End, Pending, Session, State};
-use super::subscription::{Known, Request};
+use super::session::{Pending, Session};
+use super::subscription::Request;
 use crate::fault::Fault;
 use crate::random::Random;
+use crate::sdk::{End, Known, State};
 use crate::trace::{Subject, Trace};
 
 /// A client.
@@ -85,12 +86,11 @@ impl Client {
 
     /// Returns the time of the next step, if there is something to do.
     pub(crate) fn next_step(&mut self, session: &Session, now: Duration) -> Option<Duration> {
-        if session.state != State::Present {
+        if session.transport.state != State::Present {
             return None;
         }
-        let has_unread = session.link.client_unread() > 0 || session.link.is_at_end();
-        let reads_at = has_unread.then_some(if self.is_hasty { Duration::ZERO } else { self.reads_at });
-        let writes_at = (session.has_output() && session.link.client_room() > 0).then_some(Duration::ZERO);
+        let reads_at = if self.is_hasty { Duration::ZERO } else { self.reads_at };
+        let transfers_at = session.transport.next_transfer(reads_at);
         let is_undone = self.wants_more(session) || !session.ended.is_empty();
         let acts_at = match (self.is_hasty, is_undone) {
             (false, _) => Some(self.acts_at),
@@ -98,7 +98,7 @@ impl Client {
             (true, false) => session.next_refresh(),
         };
         let acts_at = acts_at.filter(|_| session.is_open());
-        let at = [reads_at, writes_at, acts_at].into_iter().flatten().min()?;
+        let at = [transfers_at, acts_at].into_iter().flatten().min()?;
         let pause = if self.is_hasty { 100 } else { self.pause };
         Some(at.max(now) + self.random.micros(1..=pause))
     }
@@ -135,7 +135,7 @@ impl Client {
             self.act(session, node, trace);
             self.acts_at = trace.now + self.random.micros(1..=self.idles);
         }
-        session.write(portion, trace);
+        session.transport.write(portion, trace);
         Ok(())
     }
 
@@ -243,15 +243,14 @@ impl Client {
                 trace.step(subject, "stops reading for milliseconds", time.as_millis() as usize);
                 self.reads_at = trace.now + time;
             }
-            90..=91 => session.send_close(self.random.pick([None, Some(1000), Some(3000)])),
+            90..=91 => session.transport.send_close(self.random.pick([None, Some(1000), Some(3000)])),
             92 => {
                 trace.step(subject, "resets the connection", 0);
-                session.link.client_reset();
-                session.state = State::Done;
+                session.transport.reset();
             }
             93 if self.random.one_in(2) => {
                 trace.step(subject, "vanishes", 0);
-                session.state = State::Vanished;
+                session.transport.state = State::Vanished;
             }
             _ => {}
         }

@@ -6,9 +6,10 @@ use centrifuge_client_core::proto;
 
 use super::hooks::HookEnd;
 use super::node::Node;
-use super::session::{End, Pending, Session};
-use super::subscription::{Active, Known, Request, is_history};
+use super::session::{Pending, Session};
+use super::subscription::{Active, Request, is_history};
 use super::tokens::Outcome;
+use crate::sdk::{End, Known};
 use crate::trace::{Subject, Trace};
 
 impl Session {
@@ -33,8 +34,8 @@ impl Session {
             if !is_ping {
                 return Err("a reply has no command");
             }
-            if self.answers_pings && self.close.is_none() {
-                self.send_message(&[proto::Command::default()]);
+            if self.answers_pings && self.transport.close.is_none() {
+                self.transport.send(&[proto::Command::default()]);
             }
             return Ok(());
         }
@@ -114,7 +115,7 @@ impl Session {
 
     /// Returns when the client refreshes something that expires: mostly before that, and sometimes in the grace period.
     fn plan_refresh(&mut self, expires: bool, ttl: u32, trace: &Trace) -> Option<Duration> {
-        let time = Duration::from_millis(u64::from(ttl) * self.random.within(300..=1200) as u64);
+        let time = Duration::from_millis(u64::from(ttl) * self.transport.random.within(300..=1200) as u64);
         (expires && self.has_refreshes).then(|| trace.now + time + Duration::from_millis(1))
     }
 
@@ -130,7 +131,7 @@ impl Session {
                 node.issuer.check_error(*token, error.code)?;
                 node.mail.marks.insert("a connection is refused");
                 self.is_refused = true;
-                self.send_close(None);
+                self.transport.send_close(None);
                 Ok(())
             }
             Pending::Refresh { token } => {
@@ -273,7 +274,7 @@ impl Session {
         if !is_ending || result.expires {
             node.issuer.check_reply(request.token, (result.expires, result.ttl))?;
         }
-        let mut active = Active::new(result, request, channel, start, self.protocol, node)?;
+        let mut active = Active::new(result, request, channel, start, self.transport.protocol, node)?;
         active.refreshes_at = self.plan_refresh(result.expires, result.ttl, trace);
         if result.id != 0 {
             node.mail.marks.insert("a channel has a number");

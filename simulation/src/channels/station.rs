@@ -52,11 +52,11 @@ impl Party for Session {
     }
 
     fn link(&self) -> &Link {
-        &self.link
+        &self.transport.link
     }
 
     fn link_mut(&mut self) -> &mut Link {
-        &mut self.link
+        &mut self.transport.link
     }
 }
 

@@ -11,13 +11,7 @@ use super::filters::selects;
 use super::node::{Node, number};
 use super::tokens::Serial;
 use super::truth::{Entry, Start};
-
-/// The last position in a channel that a client knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Known {
-    pub(crate) epoch: String,
-    pub(crate) offset: u64,
-}
+use crate::sdk::Known;
 
 /// A channel, as one connection of a client uses it.
 #[derive(Debug, Default)]

@@ -11,13 +11,14 @@ use super::client::Client;
 use super::node::Node;
 use super::plan::{Plan, user_name};
 use super::records::Records;
-use super::session::{Session, State};
+use super::session::Session;
 use super::station::Station;
 use super::subscription::{Active, connection};
 use super::tokens::Issuer;
 use crate::carrier::Surroundings;
 use crate::invariants::Violation;
 use crate::random::Random;
+use crate::sdk::State;
 use crate::shorten::Options;
 use crate::trace::{Subject, Trace};
 use crate::world::Outcome;
@@ -262,9 +263,9 @@ impl World {
         };
         this.wakes_at = None;
         let session = &mut self.sessions[number];
-        let before = (session.state, session.close);
+        let before = (session.transport.state, session.transport.close);
         this.step(session, &mut self.node, &mut self.trace).map_err(|what| (Some(number), what))?;
-        if (session.state, session.close) != before {
+        if (session.transport.state, session.transport.close) != before {
             self.check_close(number)?;
         }
         let worker = self.sessions[number].worker;
@@ -276,17 +277,21 @@ impl World {
     /// Checks the code of the Close that a client has received, and lets it reconnect if its connection has ended.
     fn check_close(&mut self, number: usize) -> Result<(), Broken> {
         let session = &mut self.sessions[number];
-        if session.status.is_some_and(|status| status != 101 && !(status == 503 && self.is_draining)) {
+        if session
+            .transport
+            .status
+            .is_some_and(|status| status != 101 && !(status == 503 && self.is_draining))
+        {
             return Err((Some(number), "the status of the answer has no cause"));
         }
-        if let Some(Some(code)) = session.close {
+        if let Some(Some(code)) = session.transport.close {
             self.trace.seen.insert(code);
             // The session has checked the causes of those that tokens have.
             if !matches!(code, 3001 | 3005 | 3008 | 3010 | 3012 | 3013 | 1000 | 3000 | 3500 | 3501 | 3502) {
                 return Err((Some(number), "the code of the Close has no cause"));
             }
         }
-        if session.state != State::Present {
+        if session.transport.state != State::Present {
             let client = session.client;
             self.clients[client].take_positions(session);
             let longest = if self.phase == Phase::Chaos { 3_000_000 } else { 100_000 };
@@ -379,7 +384,7 @@ impl World {
         }
         self.trace.step(Subject::World, "kills the node", 0);
         for session in &mut self.sessions {
-            session.link.close();
+            session.transport.link.close();
         }
         self.records.forget();
         self.start_again();
@@ -404,7 +409,7 @@ impl World {
         }
         for session in &mut self.sessions {
             // Some were waiting to be opened.
-            session.link.close();
+            session.transport.link.close();
         }
         (0..self.plan.clients).for_each(|client| self.schedule(client));
     }
@@ -417,7 +422,8 @@ impl World {
         for client in 0..self.clients.len() {
             self.clients[client].is_hasty = true;
             let session = self.clients[client].session;
-            if let Some(session) = session.filter(|session| self.sessions[*session].state == State::Vanished)
+            if let Some(session) =
+                session.filter(|session| self.sessions[*session].transport.state == State::Vanished)
             {
                 // Its network is back, and the client connects again. The server has yet to notice.
                 let session = &mut self.sessions[session];
@@ -437,7 +443,7 @@ impl World {
         };
         let restless = self.clients.iter().find(|client| !client.is_absent() && !is_at_rest(client));
         let is_old = |(number, session): (usize, &Session)| {
-            self.clients[session.client].session != Some(number) && !session.link.is_closed()
+            self.clients[session.client].session != Some(number) && !session.transport.link.is_closed()
         };
         let has_old = self.sessions.iter().enumerate().any(is_old);
         let is_quiet = self.node.is_quiet() && self.node.has_settled() && !self.is_draining && !has_old;

@@ -9,7 +9,7 @@ use postern_channels::relay::command::{Command, Reply};
 use super::backend::Asked;
 use super::engine::milliseconds;
 use super::faults::CHECK;
-use super::session::{Session, State};
+use super::session::Session;
 use super::world::{Broken, Event, Phase, World};
 use crate::trace::Subject;
 
@@ -72,8 +72,7 @@ impl World {
     fn leave(&mut self) {
         self.trace.step(Subject::World, "all clients leave", self.clients.len());
         for session in &mut self.sessions {
-            session.link.client_reset();
-            session.state = State::Done;
+            session.transport.reset();
         }
         for node in 0..self.plan.nodes {
             for worker in 0..self.plan.workers {
@@ -91,7 +90,7 @@ impl World {
             }
         }
         let is_old = |(number, session): (usize, &Session)| {
-            self.clients[session.client].session != Some(number) && !session.link.is_closed()
+            self.clients[session.client].session != Some(number) && !session.transport.link.is_closed()
         };
         if self.sessions.iter().enumerate().any(is_old) {
             return Err((None, "a connection whose client has another one never ends"));

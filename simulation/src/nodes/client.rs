@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use centrifuge_client_core::proto;
 
-use super::session::{End, Pending, Session, State, View};
-use super::subscription::Known;
+use super::session::{Pending, Session, View};
 use super::truth::Truth;
 use crate::random::Random;
+use crate::sdk::{End, Known, State};
 use crate::trace::{Subject, Trace};
 
 /// A client.
@@ -76,15 +76,14 @@ impl Client {
 
     /// Returns the time of the next step, if there is something to do.
     pub(crate) fn next_step(&mut self, session: &Session, now: Duration) -> Option<Duration> {
-        if session.state != State::Present {
+        if session.transport.state != State::Present {
             return None;
         }
-        let has_unread = session.link.client_unread() > 0 || session.link.is_at_end();
-        let reads_at = has_unread.then_some(if self.is_hasty { Duration::ZERO } else { self.reads_at });
-        let writes_at = (session.has_output() && session.link.client_room() > 0).then_some(Duration::ZERO);
+        let reads_at = if self.is_hasty { Duration::ZERO } else { self.reads_at };
+        let transfers_at = session.transport.next_transfer(reads_at);
         let is_undone = self.wants_more(session) || !session.ended.is_empty();
         let acts_at = (session.is_open() && (is_undone || !self.is_hasty)).then_some(self.acts_at);
-        let at = [reads_at, writes_at, acts_at].into_iter().flatten().min()?;
+        let at = [transfers_at, acts_at].into_iter().flatten().min()?;
         let pause = if self.is_hasty { 100 } else { self.pause };
         Some(at.max(now) + self.random.micros(1..=pause))
     }
@@ -122,7 +121,7 @@ impl Client {
             let idles = if self.is_hasty { 1_000 } else { self.idles };
             self.acts_at = now + self.random.micros(1..=idles);
         }
-        session.write(portion, view.trace);
+        session.transport.write(portion, view.trace);
         Ok(())
     }
 
@@ -216,15 +215,14 @@ impl Client {
                 trace.step(subject, "stops reading for milliseconds", time.as_millis() as usize);
                 self.reads_at = trace.now + time;
             }
-            87..=91 => session.send_close(self.random.pick([None, Some(1000), Some(3000)])),
+            87..=91 => session.transport.send_close(self.random.pick([None, Some(1000), Some(3000)])),
             92..=94 => {
                 trace.step(subject, "resets the connection", 0);
-                session.link.client_reset();
-                session.state = State::Done;
+                session.transport.reset();
             }
             95 if self.random.one_in(2) => {
                 trace.step(subject, "vanishes", 0);
-                session.state = State::Vanished;
+                session.transport.state = State::Vanished;
             }
             _ => {}
         }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::engine::milliseconds;
 use super::plan::EngineFault;
-use super::session::State;
 use super::world::{Event, Phase, World};
 use crate::redis::Foreign;
+use crate::sdk::State;
 use crate::trace::Subject;
 
 impl World {
@@ -155,7 +155,7 @@ impl World {
     fn crash(&mut self, node: usize) {
         self.nodes[node].is_down = true;
         for session in self.sessions.iter_mut().filter(|session| session.place.0 == node) {
-            session.link.close();
+            session.transport.link.close();
         }
         if let Some((_, wire)) = self.nodes[node].wire {
             self.close(wire);
@@ -196,7 +196,8 @@ impl World {
         for client in 0..self.clients.len() {
             self.clients[client].is_hasty = true;
             let session = self.clients[client].session;
-            if let Some(session) = session.filter(|session| self.sessions[*session].state == State::Vanished)
+            if let Some(session) =
+                session.filter(|session| self.sessions[*session].transport.state == State::Vanished)
             {
                 // Its network is back, and the client connects again. The server has yet to notice.
                 let session = &mut self.sessions[session];

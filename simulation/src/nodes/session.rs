@@ -3,18 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use centrifuge_client_core::codec::{self, Protocol};
-use centrifuge_client_core::{Bytes, proto};
+use centrifuge_client_core::proto;
 use postern_core::ConnectionId;
-use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::subscription::{Active, Known, Subscription};
+use super::subscription::{Active, Subscription};
 use super::truth::{Truth, number};
 use crate::random::Random;
-use crate::socket::Link;
+use crate::sdk::{Arrival, End, Known, Transport};
 use crate::trace::{Subject, Trace};
-use crate::wire::{Reader, Received, write_frame};
 
 /// A connection of a client.
 #[derive(Debug)]
@@ -24,16 +20,7 @@ pub(crate) struct Session {
     pub(crate) connection: ConnectionId,
     /// The node and its worker.
     pub(crate) place: (usize, usize),
-    pub(crate) link: Link,
-    pub(crate) state: State,
-    protocol: Protocol,
-    outbox: Vec<u8>,
-    written: usize,
-    reader: Reader,
-    pub(crate) status: Option<u16>,
-    /// The code of the Close that it has received, or sent.
-    pub(crate) close: Option<Option<u16>>,
-    has_sent_close: bool,
+    pub(crate) transport: Transport,
     /// The id in the reply to `connect`.
     pub(crate) id: Option<String>,
     last_command: u32,
@@ -43,27 +30,6 @@ pub(crate) struct Session {
     pub(crate) ended: Vec<(usize, Option<Known>, End)>,
     /// Whether a command was refused for now. The client waits before it tries again.
     pub(crate) is_refused: bool,
-    random: Random,
-}
-
-/// The state of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// It reads and writes.
-    Present,
-    /// It neither reads nor writes, and its socket stays open.
-    Vanished,
-    /// It has ended.
-    Done,
-}
-
-/// The end of a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The client has asked for it.
-    Asked,
-    /// There is a gap, or its publications cannot be recovered: the client subscribes again.
-    Gap,
 }
 
 /// A command without a reply.
@@ -94,44 +60,25 @@ impl Session {
         connection: ConnectionId,
         place: (usize, usize),
         socket_buffer: usize,
-        mut random: Random,
+        random: Random,
     ) -> Session {
-        let protocol = if random.one_in(2) { Protocol::Json } else { Protocol::Protobuf };
-        let query = if protocol == Protocol::Json { "" } else { "?format=protobuf" };
-        let outbox = format!(
-            "GET /ws{query} HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: {user}\r\n\r\n"
-        );
         Session {
             client,
             connection,
             place,
-            link: Link::new(socket_buffer, random.fork()),
-            state: State::Present,
-            protocol,
-            outbox: outbox.into_bytes(),
-            written: 0,
-            reader: Reader::new(15),
-            status: None,
-            close: None,
-            has_sent_close: false,
+            transport: Transport::new(client, user, socket_buffer, false, random),
             id: None,
             last_command: 0,
             pending: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             ended: Vec::new(),
             is_refused: false,
-            random,
         }
     }
 
     /// Whether commands can be sent.
     pub(crate) fn is_open(&self) -> bool {
-        self.state == State::Present && self.status == Some(101) && self.close.is_none()
-    }
-
-    pub(crate) fn has_output(&self) -> bool {
-        self.written < self.outbox.len()
+        self.transport.is_open()
     }
 
     pub(crate) fn subscription(&mut self, channel: usize) -> &mut Subscription {
@@ -140,12 +87,7 @@ impl Session {
 
     /// Whether nothing is on its way.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.is_open()
-            && self.id.is_some()
-            && self.pending.is_empty()
-            && self.ended.is_empty()
-            && !self.has_output()
-            && self.link.client_unread() == 0
+        self.transport.is_at_rest() && self.id.is_some() && self.pending.is_empty() && self.ended.is_empty()
     }
 
     /// Sends commands in one message. Each is numbered, and its reply is expected.
@@ -164,44 +106,7 @@ impl Session {
             self.pending.insert(command.id, pending);
             numbered.push(command);
         }
-        self.send_message(&numbered);
-    }
-
-    fn send_message(&mut self, commands: &[proto::Command]) {
-        let mut payload = Vec::new();
-        // All data is JSON.
-        let _ = codec::encode_commands(self.protocol, commands, &mut payload);
-        let kind = if self.protocol == Protocol::Json { Data::Text } else { Data::Binary };
-        self.send_frame(OpCode::Data(kind), &payload);
-    }
-
-    /// Begins to close the connection.
-    pub(crate) fn send_close(&mut self, code: Option<u16>) {
-        if !std::mem::replace(&mut self.has_sent_close, true) {
-            let payload = code.map(u16::to_be_bytes);
-            self.send_frame(OpCode::Control(Control::Close), payload.as_ref().map_or(&[], |code| &code[..]));
-            self.close.get_or_insert(None);
-        }
-    }
-
-    fn send_frame(&mut self, opcode: OpCode, payload: &[u8]) {
-        let mask = (self.random.number() as u32).to_le_bytes();
-        let header = FrameHeader { is_final: true, opcode, ..FrameHeader::default() };
-        write_frame(&mut self.outbox, header, payload, mask);
-    }
-
-    /// Writes at most `portion` bytes.
-    pub(crate) fn write(&mut self, portion: usize, trace: &mut Trace) {
-        let left = (self.outbox.len() - self.written).min(portion);
-        if left > 0 && self.link.client_room() > 0 {
-            let n = self.link.client_send(&self.outbox[self.written..self.written + left]);
-            self.written += n;
-            trace.step(Subject::Client(self.client), "sends bytes", n);
-        }
-        if self.written == self.outbox.len() {
-            self.outbox.clear();
-            self.written = 0;
-        }
+        self.transport.send(&numbered);
     }
 
     /// Reads at most `portion` bytes, and handles them.
@@ -209,42 +114,15 @@ impl Session {
     /// # Errors
     /// The promise that is broken.
     pub(crate) fn read(&mut self, portion: usize, view: &mut View<'_>) -> Result<(), &'static str> {
-        let start = self.reader.bytes.len();
-        let n = self.link.client_receive(portion, &mut self.reader.bytes);
-        if n > 0 {
-            view.trace.step(Subject::Client(self.client), "receives bytes", n);
-            view.trace.add_bytes(&self.reader.bytes[start..]);
-        }
-        while let Some(received) = self.reader.next()? {
-            match received {
-                Received::Status(status) => {
-                    view.trace.seen.insert(status);
-                    self.status = Some(status);
+        self.transport.read(portion, view.trace);
+        while let Some(arrival) = self.transport.next(view.trace)? {
+            match arrival {
+                Arrival::Replies(replies) => {
+                    replies.into_iter().try_for_each(|reply| self.handle(reply, view))?;
                 }
-                Received::Message(_, payload) => {
-                    let replies = codec::decode_frame(self.protocol, Bytes::from(payload), usize::MAX)
-                        .map_err(|_| "a message cannot be decoded by an SDK")?;
-                    for reply in replies {
-                        self.handle(reply, view)?;
-                    }
-                }
-                Received::Ping(payload) => self.send_frame(OpCode::Control(Control::Pong), &payload),
-                Received::Pong(_) => return Err("a pong answers no ping"),
-                Received::Close(code) => {
-                    let amount = code.unwrap_or(0).into();
-                    view.trace.step(Subject::Client(self.client), "receives a Close", amount);
-                    let was_open = self.close.is_none();
-                    self.close = Some(code);
-                    if was_open {
-                        self.send_close(code);
-                        self.close = Some(code);
-                    }
-                }
+                Arrival::Ping(payload) => self.transport.send_pong(&payload),
+                Arrival::Close(code) => self.transport.accept_close(code),
             }
-        }
-        if self.link.is_at_end() {
-            self.link.client_shut_down();
-            self.state = State::Done;
         }
         Ok(())
     }
@@ -260,8 +138,8 @@ impl Session {
             if reply != proto::Reply::default() {
                 return Err("a reply has no command");
             }
-            if self.close.is_none() {
-                self.send_message(&[proto::Command::default()]);
+            if self.transport.close.is_none() {
+                self.transport.send(&[proto::Command::default()]);
             }
             return Ok(());
         }

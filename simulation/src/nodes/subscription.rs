@@ -7,13 +7,7 @@ use centrifuge_client_core::proto;
 
 use super::session::View;
 use super::truth::{Place, number};
-
-/// The last position in a channel that a client knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Known {
-    pub(crate) epoch: String,
-    pub(crate) offset: u64,
-}
+use crate::sdk::Known;
 
 /// A channel, as one connection of a client uses it.
 #[derive(Debug, Default)]

@@ -8,13 +8,14 @@ use super::client::Client;
 use super::engine::{Due, Engine, Way};
 use super::node::Node;
 use super::plan::{EngineFault, Plan, user_name};
-use super::session::{Session, State, View};
+use super::session::{Session, View};
 use super::station::Records;
 use super::truth::Truth;
 use crate::carrier::Surroundings;
 use crate::fault::Fault;
 use crate::invariants::Violation;
 use crate::random::Random;
+use crate::sdk::State;
 use crate::shorten::Options;
 use crate::trace::{Subject, Trace};
 use crate::world::Outcome;
@@ -277,7 +278,7 @@ impl World {
         let session = &mut self.sessions[number];
         let (node, worker) = session.place;
         let lost_at = self.nodes[node].lost_at;
-        let before = (session.state, session.close);
+        let before = (session.transport.state, session.transport.close);
         let mut view = View {
             truth: &mut self.truth,
             trace: &mut self.trace,
@@ -285,7 +286,7 @@ impl World {
             may_be_local: lost_at > Duration::ZERO && self.plan.relay.when_down == WhenDown::Local,
         };
         this.step(session, &mut view).map_err(|what| (Some(number), what))?;
-        if (session.state, session.close) != before {
+        if (session.transport.state, session.transport.close) != before {
             self.check_close(number)?;
         }
         self.wake_worker(node, worker, self.trace.now);
@@ -296,16 +297,16 @@ impl World {
     /// Checks the code of the Close that a client has received, and lets it reconnect if its connection has ended.
     fn check_close(&mut self, number: usize) -> Result<(), Broken> {
         let session = &mut self.sessions[number];
-        if session.status.is_some_and(|status| status != 101) {
+        if session.transport.status.is_some_and(|status| status != 101) {
             return Err((Some(number), "the status of the answer has no cause"));
         }
-        if let Some(Some(code)) = session.close {
+        if let Some(Some(code)) = session.transport.close {
             self.trace.seen.insert(code);
             if !matches!(code, 3001 | 3008 | 3010 | 3012 | 3013 | 1000 | 3000) {
                 return Err((Some(number), "the code of the Close has no cause"));
             }
         }
-        if session.state != State::Present {
+        if session.transport.state != State::Present {
             let client = session.client;
             self.clients[client].take_positions(session);
             let longest = if self.phase == Phase::Chaos { 3_000_000 } else { 100_000 };
