@@ -63,6 +63,11 @@ pub(crate) struct ChannelPlan {
 }
 
 impl ChannelPlan {
+    /// Whether commands for the channel may wait for a hook.
+    pub(crate) fn has_hook(&self) -> bool {
+        self.options.subscribe_hook || self.options.publish_hook
+    }
+
     /// Returns the interval of which subscribers get the latest publication.
     pub(crate) fn interval(&self) -> Option<Duration> {
         (self.options.conflate == Conflation::Latest).then_some(self.options.conflate_interval)

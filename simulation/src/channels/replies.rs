@@ -162,6 +162,15 @@ impl Session {
             Pending::Publish { channel, number } if node.plan(*channel).options.publish_hook => {
                 node.check_hook(*number, HookEnd::Error(error.code))
             }
+            // Too many commands of the client wait for one before them whose hook has not answered.
+            Pending::Publish { channel, .. }
+            | Pending::Presence(channel)
+            | Pending::PresenceStats(channel)
+            | Pending::History(channel)
+                if error.code == TOO_MANY && node.plan(*channel).has_hook() =>
+            {
+                Ok(())
+            }
             Pending::Connect { token: None, .. }
             | Pending::Unsubscribe(_)
             | Pending::Publish { .. }
@@ -356,9 +365,10 @@ impl Session {
 /// The code of an error: a position cannot be recovered.
 const UNRECOVERABLE: u32 = 112;
 
-/// The codes of other errors: the client may not do this, or the request is malformed.
+/// The codes of other errors: the client may not do this, the request is malformed, or too many commands wait.
 const DENIED: u32 = 103;
 const BAD_REQUEST: u32 = 107;
+const TOO_MANY: u32 = 111;
 
 /// The codes of the end of a subscription: with a gap, or because its token has expired.
 const INSUFFICIENT_STATE: u32 = 2500;

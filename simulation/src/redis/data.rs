@@ -74,17 +74,14 @@ macro_rules! typed {
         fn $make(&mut self, key: &str) -> Result<&mut $type, Error> {
             self.find(key);
             let new = || Entry { value: Value::$kind(<$type>::default()), expires: None };
-            match &mut self.keys.entry(key.to_owned()).or_insert_with(new).value {
-                Value::$kind(value) => Ok(value),
-                Value::Text(_) | Value::Hash(_) | Value::Stream(_) | Value::Set(_) | Value::Scores(_) => {
-                    Err(Error::WrongType)
-                }
-            }
+            let Value::$kind(value) = &mut self.keys.entry(key.to_owned()).or_insert_with(new).value else {
+                return Err(Error::WrongType);
+            };
+            Ok(value)
         }
     };
 }
 
-#[allow(unreachable_patterns, reason = "the type itself is among the others")]
 impl Data {
     typed!(Hash, hash, make_hash, BTreeMap<Vec<u8>, Vec<u8>>);
     typed!(Stream, stream, make_stream, Stream);
