@@ -126,6 +126,14 @@ impl Session {
         node: &mut Node,
         trace: &Trace,
     ) -> Result<(), &'static str> {
+        if error.code == TOO_MANY && pending.waits_for_hooks(node) {
+            // Too many commands of the client wait for one before them whose hook has not answered.
+            if pending.subscription().is_some() {
+                // An SDK tries again on a new connection.
+                self.transport.send_close(None);
+            }
+            return Ok(());
+        }
         match pending {
             Pending::Connect { token: Some(token), .. } => {
                 node.issuer.check_error(*token, error.code)?;
@@ -161,15 +169,6 @@ impl Session {
             Pending::Rpc { number, .. } => node.check_hook(*number, HookEnd::Error(error.code)),
             Pending::Publish { channel, number } if node.plan(*channel).options.publish_hook => {
                 node.check_hook(*number, HookEnd::Error(error.code))
-            }
-            // Too many commands of the client wait for one before them whose hook has not answered.
-            Pending::Publish { channel, .. }
-            | Pending::Presence(channel)
-            | Pending::PresenceStats(channel)
-            | Pending::History(channel)
-                if error.code == TOO_MANY && node.plan(*channel).has_hook() =>
-            {
-                Ok(())
             }
             Pending::Connect { token: None, .. }
             | Pending::Unsubscribe(_)

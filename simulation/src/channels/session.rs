@@ -94,6 +94,25 @@ impl Pending {
         }
     }
 
+    /// Whether the command has no hook, and may have to wait for the hook of one before it.
+    pub(super) fn waits_for_hooks(&self, node: &Node) -> bool {
+        let (channel, has_hook) = match *self {
+            Pending::Subscribe { channel, ref request, .. } => {
+                let plan = node.plan(channel);
+                let is_asked = request.token.is_none() && !plan.is_private;
+                (channel, plan.options.subscribe_hook && is_asked)
+            }
+            Pending::Publish { channel, .. } => (channel, node.plan(channel).options.publish_hook),
+            Pending::SubRefresh { channel, .. }
+            | Pending::Unsubscribe(channel)
+            | Pending::Presence(channel)
+            | Pending::PresenceStats(channel)
+            | Pending::History(channel) => (channel, false),
+            Pending::Connect { .. } | Pending::Refresh { .. } | Pending::Rpc { .. } => return false,
+        };
+        !has_hook && node.plan(channel).has_hook()
+    }
+
     /// Returns the token of the command.
     pub(super) fn token(&self) -> Option<Serial> {
         match self {
