@@ -45,7 +45,7 @@ impl Client {
         self.open.send(lines.join("\n"));
     }
 
-    /// Returns the next reply or push.
+    /// Returns the next reply or push. Pings of the protocol are answered.
     ///
     /// # Panics
     ///
@@ -53,11 +53,18 @@ impl Client {
     #[track_caller]
     #[expect(clippy::should_implement_trait, reason = "a client is not an iterator: it waits")]
     pub fn next(&mut self) -> Value {
-        if self.replies.is_empty() {
-            let message = self.open.receive().into_text().expect("a text");
-            self.replies = message.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        loop {
+            if self.replies.is_empty() {
+                let message = self.open.receive().into_text().expect("a text");
+                self.replies =
+                    message.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            }
+            let message = self.replies.remove(0);
+            if message != json!({}) {
+                return message;
+            }
+            self.send(&[json!({})]);
         }
-        self.replies.remove(0)
     }
 
     /// Makes messages the next ones that [`next`](Client::next) returns.

@@ -35,18 +35,6 @@ fn calls(redis: &Redis, command: &str) -> u64 {
     line.map_or(0, |rest| rest.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number"))
 }
 
-/// Returns the next push or reply that is not a ping.
-#[track_caller]
-fn next(client: &mut Client) -> Value {
-    loop {
-        let message = client.next();
-        if message != json!({}) {
-            return message;
-        }
-        client.send(&[json!({})]);
-    }
-}
-
 #[test]
 fn a_restart_of_redis_with_many_subscribers_closes_none_and_reads_each_channel_once() {
     let (count, channels) = if is_full() { (5_000, 2_000) } else { (400, 160) };
@@ -68,7 +56,7 @@ fn a_restart_of_redis_with_many_subscribers_closes_none_and_reads_each_channel_o
         redis.start_again();
         let start = Instant::now();
         for (client, channel) in &mut clients {
-            let push = next(client);
+            let push = client.next();
             assert_eq!(push["push"]["unsubscribe"]["code"], 2500, "{push}");
             client.subscribe(channel);
         }
@@ -76,7 +64,7 @@ fn a_restart_of_redis_with_many_subscribers_closes_none_and_reads_each_channel_o
             publish(&nodes[channel % 2], &json!({ "channel": format!("open:{channel}"), "data": channel }));
         }
         for (client, channel) in &mut clients {
-            let push = next(client);
+            let push = client.next();
             assert_eq!(
                 (&push["push"]["channel"], &push["push"]["pub"]["offset"]),
                 (&json!(channel), &json!(1))
@@ -129,7 +117,7 @@ fn many_channels_are_subscribed_again_in_few_commands() {
         assert!(took < limit(Duration::from_secs(2)), "{took:?}");
         let last = clients.len() - 1;
         publish(&postern, &json!({ "channel": format!("live:{last}-99"), "data": 1 }));
-        assert_eq!(next(&mut clients[last])["push"]["pub"]["data"], 1);
+        assert_eq!(clients[last].next()["push"]["pub"]["data"], 1);
     }
 }
 
@@ -153,7 +141,7 @@ fn an_acknowledged_publication_survives_the_node() {
             client.send(&commands);
             let acknowledged: HashSet<usize> = (0..MOST * 2 / 3)
                 .map(|_| {
-                    let reply = next(&mut client);
+                    let reply = client.next();
                     assert!(reply["publish"].is_object(), "{reply}");
                     reply["id"].as_u64().expect("a number") as usize - 2
                 })

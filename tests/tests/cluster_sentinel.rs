@@ -52,13 +52,11 @@ impl Watcher {
                     Recovered::Some => {}
                     Recovered::Missing => return false,
                 }
-            } else if push["pub"].is_object() {
+            } else {
+                assert!(push["pub"].is_object(), "{message}");
                 if self.follow(&push["pub"], last) {
                     return true;
                 }
-            } else {
-                assert_eq!(message, json!({}), "a ping");
-                self.client.send(&[json!({})]);
             }
         }
     }
