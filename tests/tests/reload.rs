@@ -80,6 +80,8 @@ fn start(runtime: Runtime, copy: &Path, address: SocketAddr) -> Process {
     }
     without_package(&mut command);
     command
+        // Optional features take minutes to compile.
+        .arg("--no-default-features")
         // Dependencies come from the workspace's target folder. The build of the copy has its own.
         .env("CARGO_BUILD_BUILD_DIR", workspace::path("target"))
         .env("CARGO_TARGET_DIR", copy.join("target"))
