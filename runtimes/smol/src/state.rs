@@ -195,8 +195,12 @@ impl ExecutorState {
 
     /// Handles the events of channels that other threads have sent, and what is due then.
     pub(crate) fn handle_channels(&mut self) {
+        let is_writing = self.worker.has_unwritten();
         self.read_channels(Instant::now());
-        self.handle_due();
+        // The timer task writes the slices of a message to many, one in each turn of the reactor.
+        if !is_writing {
+            self.handle_due();
+        }
     }
 
     /// Performs an effect. Returns whether it is a request, whose answer has arrived.
