@@ -106,7 +106,7 @@ impl Control {
             settings: plan.shown.clone(),
             status: status.clone(),
             node: node.clone(),
-            source: Source::default(),
+            source: Source::new(None),
             revocations: revocations.clone(),
             tokens: KnownTokens::new(&plan.settings),
             id: ClientId::from_random(random_bits()).to_string(),

@@ -140,7 +140,7 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         revocations: RevocationTable::new(&node),
         tokens: KnownTokens::new(&Settings::default()),
         node,
-        source: Source::default(),
+        source: Source::new(None),
         id: "1".to_owned(),
         name: "host".to_owned(),
         dropped_records: log.dropped_records(),

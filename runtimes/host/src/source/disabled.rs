@@ -17,7 +17,7 @@ pub enum SourceSettings {}
 pub(crate) enum SourceStats {}
 
 /// Receives no messages.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Source;
 
 impl Source {

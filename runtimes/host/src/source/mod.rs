@@ -32,7 +32,7 @@ pub use settings::SourceSettings;
 pub(crate) use settings::{BrokerUrl, DEAD_LETTER, EXCHANGE, Mode, PREFETCH, QUEUE, UrlPlace};
 
 /// Receives messages from RabbitMQ, if there are settings for it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Source(Option<Arc<Shared>>);
 
 struct Shared {
