@@ -78,6 +78,19 @@ pub fn settings_in(path: &str) -> Vec<(&'static str, &'static str)> {
     lines.map(|line| line.split_once('=').unwrap_or_else(|| panic!("{path}: {line}"))).collect()
 }
 
+/// Runs a test with each of these at the same time, because it waits most of the time.
+///
+/// # Panics
+///
+/// If one of them panics.
+pub fn at_the_same_time<T: Send>(all: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for item in all {
+            scope.spawn(|| test(item));
+        }
+    });
+}
+
 /// Waits until a condition is true.
 ///
 /// # Panics

@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use postern_tests::at_the_same_time;
 use postern_tests::http::Response;
 use postern_tests::issuer::{Certificate, KeyServer, Signer, claims_of_john, key_set};
 use postern_tests::postern::{Postern, Runtime};
@@ -150,7 +151,7 @@ fn token_determines_the_user_and_plain_headers_do_not() {
 
 #[test]
 fn keys_of_a_url_rotate_and_remain_in_use_during_an_outage() {
-    for runtime in Runtime::BOTH {
+    at_the_same_time(Runtime::BOTH, |runtime| {
         let (old, new) = (Signer::new("old", 1), Signer::new("new", 2));
         let server = KeyServer::start(key_set(&[&old]));
         let postern = start(runtime, &server.url());
@@ -167,7 +168,7 @@ fn keys_of_a_url_rotate_and_remain_in_use_during_an_outage() {
         handshake(&postern, &token(&new)).open().close();
         let unknown = Signer::new("unknown", 3);
         refused(handshake(&postern, &token(&unknown)), 401, "assertion_invalid");
-    }
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use postern_tests::channels::Client;
 use postern_tests::postern::{API_KEY, Postern, Runtime};
 use postern_tests::process::{Process, Stream};
-use postern_tests::{http, provision, workspace};
+use postern_tests::{at_the_same_time, http, provision, workspace};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -561,7 +561,7 @@ fn read_to_close(client: &mut Client) -> (u16, String) {
 #[test]
 fn answers_are_those_of_the_description() {
     let description = workspace::path("docs/openapi.yaml");
-    for (runtime, mode) in [(Runtime::Mio, "transport"), (Runtime::Smol, "body")] {
+    at_the_same_time([(Runtime::Mio, "transport"), (Runtime::Smol, "body")], |(runtime, mode)| {
         let (postern, folder) = (start(runtime), tempfile::tempdir().expect("a temporary folder"));
         let mut john = Client::connect(&postern, "123", "John Doe");
         john.subscribe("news:1");
@@ -580,7 +580,7 @@ fn answers_are_those_of_the_description() {
         let mut peer = Process::spawn("schemathesis", &mut python).expect("Python starts");
         let status = peer.wait(Duration::from_secs(120)).expect("it ends");
         assert!(status.success(), "{runtime}: {status}\n{}", peer.lines_of(Stream::Out).join("\n"));
-    }
+    });
 }
 
 /// The description and the binaries have the same methods.

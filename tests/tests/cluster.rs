@@ -7,8 +7,8 @@ use postern_tests::channels::{Client, handshake};
 use postern_tests::cluster::{PAIRS, next_publication, node, publish, recover};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::redis::Redis;
-use postern_tests::wait_until;
 use postern_tests::ws::Outcome;
+use postern_tests::{at_the_same_time, wait_until};
 use serde_json::{Value, json};
 
 #[test]
@@ -199,7 +199,7 @@ fn a_revocation_reaches_a_node_that_was_not_connected() {
 
 #[test]
 fn presence_has_the_clients_of_all_nodes_and_survives_the_end_of_one() {
-    for runtimes in PAIRS {
+    at_the_same_time(PAIRS, |runtimes| {
         let redis = Redis::start();
         let [first, mut second] = runtimes.map(|runtime| node(runtime, &redis, &[]));
         let mut john = Client::connect(&first, "123", "John Doe");
@@ -252,5 +252,5 @@ fn presence_has_the_clients_of_all_nodes_and_survives_the_end_of_one() {
             assert!(start.elapsed() < Duration::from_secs(22), "{reply}");
             thread::sleep(Duration::from_millis(100));
         }
-    }
+    });
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use postern_tests::canary::{self, Kind};
 use postern_tests::channels::Client;
-use postern_tests::http;
 use postern_tests::identity::Identity;
 use postern_tests::postern::{Postern, Runtime};
+use postern_tests::{at_the_same_time, http};
 use serde_json::json;
 
 const CHANNELS: &str = "/connection/websocket";
@@ -24,7 +24,7 @@ fn login(identity: &Identity, seconds: u64) -> String {
 #[test]
 fn no_message_is_handled_after_the_token_has_ended() {
     let identity = Identity::start();
-    for runtime in Runtime::BOTH {
+    at_the_same_time(Runtime::BOTH, |runtime| {
         for (when, cache) in [("message", "0"), ("1s", "0"), ("message", "1s")] {
             let url = format!("http://{}/identity/validate", identity.address());
             let settings =
@@ -60,7 +60,7 @@ fn no_message_is_handled_after_the_token_has_ended() {
                 "{log}"
             );
         }
-    }
+    });
 }
 
 #[test]
