@@ -156,6 +156,7 @@ impl World {
         self.nodes[node].is_down = true;
         for session in self.sessions.iter_mut().filter(|session| session.place.0 == node) {
             session.transport.link.close();
+            session.lost_at.get_or_insert(self.nodes[node].lost_at);
         }
         if let Some((_, wire)) = self.nodes[node].wire {
             self.close(wire);

@@ -30,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) ended: Vec<(usize, Option<Known>, End)>,
     /// Whether a command was refused for now. The client waits before it tries again.
     pub(crate) is_refused: bool,
+    /// If its node was killed: when the node may last have lost messages. Bytes may arrive after a new node has its place.
+    pub(crate) lost_at: Option<Duration>,
 }
 
 /// A command without a reply.
@@ -73,6 +75,7 @@ impl Session {
             subscriptions: BTreeMap::new(),
             ended: Vec::new(),
             is_refused: false,
+            lost_at: None,
         }
     }
 

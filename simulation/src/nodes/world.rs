@@ -277,7 +277,7 @@ impl World {
         this.wakes_at = None;
         let session = &mut self.sessions[number];
         let (node, worker) = session.place;
-        let lost_at = self.nodes[node].lost_at;
+        let lost_at = session.lost_at.unwrap_or(self.nodes[node].lost_at);
         let before = (session.transport.state, session.transport.close);
         let mut view = View {
             truth: &mut self.truth,
