@@ -45,8 +45,10 @@ struct Pending {
     number: u64,
     token: u64,
     deadline: Instant,
-    /// The number of other nodes, as soon as it is known.
-    nodes: Option<usize>,
+    /// The number of connections that have got the message, as soon as it is known. One of them may be of this node.
+    receivers: Option<usize>,
+    /// Whether this node has got it. It has not if its own subscription was not complete.
+    is_back: bool,
     answers: usize,
     affected: usize,
 }
@@ -95,8 +97,15 @@ impl Relay {
             Ok(ticket) => {
                 _ = self.calls.insert(ticket, Call::Command(number));
                 let deadline = now + ANSWERS;
-                let pending = Pending { number, token, deadline, nodes: None, answers: 0, affected: 0 };
-                self.control.pending.push_back(pending);
+                self.control.pending.push_back(Pending {
+                    number,
+                    token,
+                    deadline,
+                    receivers: None,
+                    is_back: false,
+                    answers: 0,
+                    affected: 0,
+                });
             }
             Err(failure) => self.answer_command(token, ServerAnswer::Unavailable(failure)),
         }
@@ -124,7 +133,11 @@ impl Relay {
         };
         if node != self.config.link.node {
             let id = CommandId { node, number };
-            self.events.push_back(RelayEvent::Command(id, reader.0.into()));
+            return self.events.push_back(RelayEvent::Command(id, reader.0.into()));
+        }
+        if let Some(pending) = self.control.pending.iter_mut().find(|pending| pending.number == number) {
+            pending.is_back = true;
+            self.end_command(number, false);
         }
     }
 
@@ -145,10 +158,10 @@ impl Relay {
         }
     }
 
-    /// The engine has accepted a command for this many connections, one of which is on this node.
+    /// The engine has accepted a command for this many connections.
     pub(super) fn handle_sent(&mut self, number: u64, receivers: usize) {
         if let Some(pending) = self.control.pending.iter_mut().find(|pending| pending.number == number) {
-            pending.nodes = Some(receivers.saturating_sub(1));
+            pending.receivers = Some(receivers);
             self.end_command(number, false);
         }
     }
@@ -163,13 +176,17 @@ impl Relay {
 
     /// Answers a command if all nodes have answered, or if it `is_late`.
     fn end_command(&mut self, number: u64, is_late: bool) {
-        let is_complete = |pending: &Pending| pending.nodes.is_some_and(|nodes| pending.answers >= nodes);
+        let is_complete = |pending: &Pending| {
+            let arrived = pending.answers + usize::from(pending.is_back);
+            pending.receivers.is_some_and(|receivers| arrived >= receivers)
+        };
         let is_ended = |pending: &Pending| pending.number == number && (is_late || is_complete(pending));
         if let Some(at) = self.control.pending.iter().position(is_ended)
-            && let Some(Pending { token, nodes, answers, affected, .. }) = self.control.pending.remove(at)
+            && let Some(Pending { token, receivers, answers, affected, .. }) = self.control.pending.remove(at)
         {
-            let nodes = nodes.unwrap_or(answers);
-            let silent = nodes.saturating_sub(answers);
+            // If not all have answered, this node is assumed to be a receiver.
+            let nodes = receivers.map_or(answers, |receivers| receivers.saturating_sub(1)).max(answers);
+            let silent = nodes - answers;
             self.answer_command(token, ServerAnswer::Command { affected, nodes, silent });
         }
     }

@@ -572,3 +572,6 @@ fn take_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant) -> Option<T> {
 
 /// The time after which more reads are allowed.
 const RATE_STEP: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

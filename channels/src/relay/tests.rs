@@ -1,0 +1,202 @@
+//! What a relay does in states that are rare: before its subscriptions are complete.
+
+use super::link::LinkConfig;
+use super::*;
+use crate::exchange::{Exchange, ExchangeConfig};
+
+const SECOND: Duration = Duration::from_secs(1);
+const NODE: u64 = 7;
+
+/// A relay with its exchange, and the commands that have no reply.
+struct Fixture {
+    relay: Relay,
+    local: Shard,
+    now: Instant,
+    attempt: Option<Attempt>,
+    sent: VecDeque<(Ticket, Arc<Command>)>,
+}
+
+/// An exchange without workers.
+struct Shard(Exchange);
+
+struct Nowhere;
+
+impl Local for Shard {
+    type Inboxes<'a> = Nowhere;
+
+    fn with<R>(
+        &mut self,
+        _channel: &str,
+        operate: impl for<'a> FnOnce(&mut Exchange, &mut Nowhere) -> R,
+    ) -> R {
+        operate(&mut self.0, &mut Nowhere)
+    }
+
+    fn time(&self) -> i64 {
+        0
+    }
+}
+
+impl Inboxes for Nowhere {
+    fn send(&mut self, _worker: WorkerId, _event: ChannelEvent) -> bool {
+        true
+    }
+
+    fn answer(&mut self, _worker: WorkerId, _event: ChannelEvent) {}
+}
+
+/// Returns a relay that can send commands, and whose subscriptions are not confirmed. `queue` is the limit of its commands.
+fn open(queue: usize) -> Fixture {
+    let config = RelayConfig {
+        link: LinkConfig { node: NODE, timeout: 10 * SECOND, probe: 30 * SECOND, queue },
+        when_down: WhenDown::Refuse,
+        is_failover_noticed: true,
+        position_check: 60 * SECOND,
+        recover_rate: 0,
+    };
+    let exchange = ExchangeConfig {
+        seed: 1,
+        history_memory: usize::MAX,
+        idempotency_ttl: SECOND,
+        max_idempotency_keys: 1,
+    };
+    let now = Instant::now();
+    let (relay, local) = (Relay::new(config, 1, now), Shard(Exchange::new(exchange)));
+    let mut fixture = Fixture { relay, local, now, attempt: None, sent: VecDeque::new() };
+    fixture.connect();
+    fixture
+}
+
+impl Fixture {
+    /// Lets time pass until it connects.
+    fn connect(&mut self) {
+        self.pass(SECOND);
+        let attempt = self.attempt.expect("an attempt to connect");
+        self.relay.link().handle_connected(attempt, self.now);
+        self.turn();
+        self.reply(Reply::Role { is_master: true }, |command| *command == Command::Role);
+        self.reply(Reply::Replication("it".into()), |command| *command == Command::Replication);
+        self.reply(Reply::Done, |command| *command == Command::LoadScripts);
+    }
+
+    /// Handles what was reported, and notes the commands that are sent.
+    fn turn(&mut self) {
+        self.relay.handle_events(self.now, &mut self.local);
+        while let Some(action) = self.relay.poll_action(self.now) {
+            match action {
+                Action::Connect(attempt) => self.attempt = Some(attempt),
+                Action::Send(_, ticket, command) => self.sent.push_back((ticket, command)),
+                Action::Close(_) => {}
+            }
+        }
+    }
+
+    /// Lets time pass.
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.relay.handle_timeout(self.now, &mut self.local);
+        self.turn();
+    }
+
+    /// Replies to the first command that is one of these.
+    fn reply(&mut self, reply: Reply, is_one: impl Fn(&Command) -> bool) {
+        let at = self.sent.iter().position(|(_, command)| is_one(command));
+        let (ticket, _) = at.and_then(|at| self.sent.remove(at)).expect("the command is sent");
+        let attempt = self.attempt.expect("an attempt to connect");
+        self.relay.link().handle_reply(attempt, ticket, Ok(reply), self.now);
+        self.turn();
+    }
+
+    /// A message arrives.
+    fn arrive(&mut self, topic: &Topic, message: &[u8]) {
+        let attempt = self.attempt.expect("an attempt to connect");
+        self.relay.handle_message(attempt, &topic.name(), message, self.now, &mut self.local);
+        self.turn();
+    }
+
+    /// Asks all other nodes to perform a command.
+    fn command(&mut self) {
+        let operation = ServerOperation::Command { command: [1].into(), revocation: None };
+        self.relay.handle_server_request(ServerRequest { token: 1, operation }, self.now, &mut self.local);
+        self.turn();
+    }
+
+    /// Returns the number of affected connections, of other nodes, and of nodes without an answer, if they are known.
+    fn answer(&mut self) -> Option<[usize; 3]> {
+        std::iter::from_fn(|| self.relay.poll_event()).find_map(|event| match event {
+            RelayEvent::Answer(1, ServerAnswer::Command { affected, nodes, silent }) => {
+                Some([affected, nodes, silent])
+            }
+            RelayEvent::Answer(..)
+            | RelayEvent::Command(..)
+            | RelayEvent::Revocations(_)
+            | RelayEvent::Live
+            | RelayEvent::Down(_) => None,
+        })
+    }
+}
+
+fn is_subscribe(command: &Command) -> bool {
+    matches!(command, Command::Subscribe(_))
+}
+
+fn is_message_to_all(command: &Command) -> bool {
+    matches!(command, Command::Send { topic: Topic::Control, .. })
+}
+
+/// Returns the answer of another node to the first command, which has affected three connections.
+fn answer_of_other() -> Vec<u8> {
+    [b"a".as_slice(), &1_u64.to_le_bytes(), &3_u64.to_le_bytes()].concat()
+}
+
+/// Returns the first command of this node, as the engine sends it.
+fn own_command() -> Vec<u8> {
+    [b"c".as_slice(), &NODE.to_le_bytes(), &1_u64.to_le_bytes(), &[1]].concat()
+}
+
+#[test]
+fn a_command_of_a_node_whose_own_subscription_is_incomplete_counts_all_other_nodes() {
+    let mut node = open(10_000);
+    node.command();
+    // Only the other node has got it.
+    node.reply(Reply::Sent { receivers: 1 }, is_message_to_all);
+    assert_eq!(node.answer(), None);
+    node.arrive(&Topic::Node(NODE), &answer_of_other());
+    assert_eq!(node.answer(), Some([3, 1, 0]));
+}
+
+#[test]
+fn a_command_is_answered_after_all_other_nodes_have_answered() {
+    // What arrives first is any of the three.
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut node = open(10_000);
+        node.reply(Reply::Done, is_subscribe);
+        node.command();
+        for part in order {
+            assert_eq!(node.answer(), None, "{order:?}");
+            match part {
+                0 => node.reply(Reply::Sent { receivers: 2 }, is_message_to_all),
+                1 => node.arrive(&Topic::Control, &own_command()),
+                _ => node.arrive(&Topic::Node(NODE), &answer_of_other()),
+            }
+        }
+        assert_eq!(node.answer(), Some([3, 1, 0]), "{order:?}");
+    }
+}
+
+#[test]
+fn a_command_counts_the_nodes_that_do_not_answer_in_time() {
+    for is_back in [false, true] {
+        let mut node = open(10_000);
+        node.reply(Reply::Done, is_subscribe);
+        node.command();
+        node.reply(Reply::Sent { receivers: 3 }, is_message_to_all);
+        if is_back {
+            node.arrive(&Topic::Control, &own_command());
+        }
+        node.arrive(&Topic::Node(NODE), &answer_of_other());
+        assert_eq!(node.answer(), None);
+        node.pass(2 * SECOND);
+        assert_eq!(node.answer(), Some([3, 2, 1]), "{is_back}");
+    }
+}
