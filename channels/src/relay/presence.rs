@@ -111,8 +111,9 @@ impl Relay {
     }
 
     fn reap(&mut self, lease: u64, is_announced: bool, now: Instant) {
-        if let Ok(ticket) = self.link.submit(Command::Reap { lease, is_announced }, now) {
-            self.calls.insert(ticket, Call::Reap(lease, is_announced));
+        match self.link.submit(Command::Reap { lease, is_announced }, now) {
+            Ok(ticket) => _ = self.calls.insert(ticket, Call::Reap(lease, is_announced)),
+            Err(_) => self.fail_reap(lease, is_announced, now),
         }
     }
 

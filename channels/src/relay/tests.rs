@@ -1,4 +1,4 @@
-//! What a relay does in states that are rare: before its subscriptions are complete.
+//! What a relay does in states that are rare: with a full queue, and before its subscriptions are complete.
 
 use super::link::LinkConfig;
 use super::*;
@@ -136,6 +136,10 @@ impl Fixture {
     }
 }
 
+fn is_lease(command: &Command) -> bool {
+    matches!(command, Command::RenewLease { .. })
+}
+
 fn is_subscribe(command: &Command) -> bool {
     matches!(command, Command::Subscribe(_))
 }
@@ -152,6 +156,20 @@ fn answer_of_other() -> Vec<u8> {
 /// Returns the first command of this node, as the engine sends it.
 fn own_command() -> Vec<u8> {
     [b"c".as_slice(), &NODE.to_le_bytes(), &1_u64.to_le_bytes(), &[1]].concat()
+}
+
+#[test]
+fn an_expired_lease_is_removed_later_if_too_many_commands_wait() {
+    // One command that waits is too many.
+    let mut node = open(1);
+    let expired = || Reply::Lease { was_known: true, expired: vec![99] };
+    let reap = Command::Reap { lease: 99, is_announced: true };
+    node.reply(expired(), is_lease);
+    assert!(node.sent.iter().all(|(_, command)| **command != reap), "{:?}", node.sent);
+    node.reply(Reply::Done, is_subscribe);
+    node.pass(5 * SECOND);
+    node.reply(expired(), is_lease);
+    assert!(node.sent.iter().any(|(_, command)| **command == reap), "{:?}", node.sent);
 }
 
 #[test]
