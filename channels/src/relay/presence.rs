@@ -20,8 +20,8 @@ use crate::publication::{ClientId, ClientInfo};
 pub(super) struct Leases {
     /// The number of the lease. `None`: not connected.
     own: Option<u64>,
-    /// The last one before it, whose entries must be removed.
-    old: Option<u64>,
+    /// Those before it, whose entries must be removed.
+    old: Vec<u64>,
     /// Whether it has not been renewed yet.
     is_new: bool,
     /// When to renew the lease.
@@ -50,7 +50,7 @@ impl Leases {
     }
 
     pub(super) fn handle_down(&mut self) {
-        self.old = self.own.take().or(self.old);
+        self.retire();
         self.renewal = None;
         self.unwritten.clear();
         // The lease that their entries belong to ends.
@@ -58,12 +58,19 @@ impl Leases {
         self.pause = None;
         self.reaped.clear();
     }
+
+    /// Ends the lease of this node.
+    fn retire(&mut self) {
+        self.old.extend(self.own.take());
+        let excess = self.old.len().saturating_sub(MOST_OLD);
+        self.old.drain(..excess);
+    }
 }
 
 impl Relay {
     /// Takes a new lease, under which all clients are written again.
     pub(super) fn begin_lease(&mut self, now: Instant) {
-        self.leases.old = self.leases.own.take().or(self.leases.old);
+        self.leases.retire();
         // 0 is the node of no lease.
         self.leases.own = Some(self.random.next() | 1);
         self.leases.is_new = true;
@@ -98,7 +105,7 @@ impl Relay {
             self.write_all_presence();
         }
         for lease in expired {
-            let is_own = [self.leases.own, self.leases.old].contains(&Some(lease));
+            let is_own = self.leases.own == Some(lease) || self.leases.old.contains(&lease);
             if !is_own && self.leases.reaped.insert(lease) {
                 self.reap(lease, true, now);
             }
@@ -130,7 +137,7 @@ impl Relay {
     pub(super) fn fail_reap(&mut self, lease: u64, is_announced: bool, now: Instant) {
         self.leases.reaped.remove(&lease);
         if !is_announced {
-            self.leases.old = self.leases.old.or(Some(lease));
+            self.leases.old.push(lease);
             self.leases.pause = Some(now + RETRY);
         }
     }
@@ -174,7 +181,7 @@ impl Relay {
             }
         }
         // The clients are there under the new lease, so no client has left.
-        if let Some(old) = self.leases.old.take() {
+        for old in std::mem::take(&mut self.leases.old) {
             self.reap(old, false, now);
         }
     }
@@ -362,6 +369,9 @@ const LEASE: Duration = Duration::from_secs(15);
 
 /// The time after which it is renewed.
 const RENEWAL: Duration = Duration::from_secs(5);
+
+/// The most earlier leases. Any node removes the entries of older ones, which have expired or will.
+const MOST_OLD: usize = 16;
 
 /// The time after which a write that has failed is repeated.
 const RETRY: Duration = Duration::from_millis(100);

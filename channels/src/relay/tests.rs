@@ -1,5 +1,6 @@
 //! What a relay does in states that are rare: with a full queue, and before its subscriptions are complete.
 
+use super::command::Cause;
 use super::link::LinkConfig;
 use super::*;
 use crate::exchange::{Exchange, ExchangeConfig};
@@ -77,6 +78,15 @@ impl Fixture {
         self.reply(Reply::Role { is_master: true }, |command| *command == Command::Role);
         self.reply(Reply::Replication("it".into()), |command| *command == Command::Replication);
         self.reply(Reply::Done, |command| *command == Command::LoadScripts);
+    }
+
+    /// The connections end.
+    fn fail(&mut self) {
+        let attempt = self.attempt.take().expect("an attempt to connect");
+        let failure = Failure::new(Cause::Closed, "test");
+        self.relay.link().handle_failed(attempt, failure, self.now);
+        self.turn();
+        self.sent.clear();
     }
 
     /// Handles what was reported, and notes the commands that are sent.
@@ -170,6 +180,25 @@ fn an_expired_lease_is_removed_later_if_too_many_commands_wait() {
     node.pass(5 * SECOND);
     node.reply(expired(), is_lease);
     assert!(node.sent.iter().any(|(_, command)| **command == reap), "{:?}", node.sent);
+}
+
+#[test]
+fn all_earlier_leases_end_although_connections_were_lost_before_that() {
+    let mut node = open(10_000);
+    let mut leases = Vec::new();
+    for _ in 0..3 {
+        let lease = |(_, command): &(Ticket, Arc<Command>)| {
+            if let Command::RenewLease { lease, .. } = **command { Some(lease) } else { None }
+        };
+        leases.extend(node.sent.iter().find_map(lease));
+        node.fail();
+        node.connect();
+    }
+    let is_sent = |lease: &u64| {
+        let reap = Command::Reap { lease: *lease, is_announced: false };
+        node.sent.iter().any(|(_, command)| **command == reap)
+    };
+    assert!(leases.len() == 3 && leases.iter().all(is_sent), "{leases:?}: {:?}", node.sent);
 }
 
 #[test]
