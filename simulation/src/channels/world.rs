@@ -446,7 +446,13 @@ impl World {
             self.clients[session.client].session != Some(number) && !session.transport.link.is_closed()
         };
         let has_old = self.sessions.iter().enumerate().any(is_old);
-        let is_quiet = self.node.is_quiet() && self.node.has_settled() && !self.is_draining && !has_old;
+        // It may have to write a publication, or the rest of one.
+        let is_busy = |station: &Station| {
+            station.carrier.next_turn(&self.sessions, self.start, self.trace.now) == Some(self.trace.now)
+        };
+        let has_work = self.stations.iter().any(is_busy);
+        let is_quiet =
+            self.node.is_quiet() && self.node.has_settled() && !self.is_draining && !has_old && !has_work;
         let has_ends = self.has_ends()?;
         if restless.is_some() || !is_quiet || has_ends {
             if self.trace.now > self.plan.chaos + LONGEST_HEALING {
