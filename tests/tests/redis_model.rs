@@ -84,6 +84,8 @@ fn the_model_has_the_answers_of_redis() {
         "Read entries",
         "Reap true",
         "Lease expired",
+        "Nodes",
+        "ReadNodes Server",
         "Send 1",
         "Send 2",
         "AddPresence Storage",
@@ -192,11 +194,12 @@ impl Pair<'_> {
     /// Does something at both servers that nodes do not do.
     fn interfere(&mut self, random: &mut Rng, history: &mut Vec<String>) {
         let channel = channel(random);
-        let key = match random.u32(0..5) {
+        let key = match random.u32(0..6) {
             0 => format!("m:{{{channel}}}"),
             1 => format!("s:{{{channel}}}"),
             2 => format!("i:{{{channel}}}:k1"),
             3 => "leases".to_owned(),
+            4 => "nodes".to_owned(),
             _ => "rv".to_owned(),
         };
         let stream = format!("s:{{{channel}}}");
@@ -300,10 +303,12 @@ impl Pair<'_> {
             55..=57 => Command::Clear { channel },
             58..=61 => Command::AddRevocation(body(random)),
             62..=64 => Command::ReadRevocations { after: "".into() },
-            65..=70 => {
+            65..=66 => Command::ReadNodes,
+            67..=70 => {
                 let is_short = random.u32(0..8) == 0;
                 let time = if is_short { SHORT } else { LONG };
-                return (Command::RenewLease { lease, time }, is_short);
+                let description = if random.bool() { body(random) } else { [].into() };
+                return (Command::RenewLease { lease, time, description }, is_short);
             }
             71..=74 => Command::Reap { lease, is_announced: random.bool() },
             75..=81 => {
@@ -382,6 +387,7 @@ fn kind(command: &Command, result: &Result<Reply, postern_channels::relay::comma
         Err(failure) => format!("{name} {:?}", failure.cause),
         Ok(Reply::Published { outcome, .. }) => format!("{name} {outcome:?}"),
         Ok(Reply::Read { entries, .. }) if !entries.is_empty() => format!("{name} entries"),
+        Ok(Reply::Nodes(nodes)) if !nodes.is_empty() => "Nodes".to_owned(),
         Ok(Reply::Lease { expired, .. }) if !expired.is_empty() => "Lease expired".to_owned(),
         Ok(Reply::Reaped { is_done }) => format!("{name} {is_done}"),
         Ok(Reply::Sent { receivers }) => format!("{name} {receivers}"),
@@ -392,7 +398,7 @@ fn kind(command: &Command, result: &Result<Reply, postern_channels::relay::comma
 fn comparable(result: Result<Reply, postern_channels::relay::command::Failure>) -> Comparable {
     let mut reply = result.map_err(|failure| failure.cause)?;
     match &mut reply {
-        Reply::Presence(clients) => clients.sort(),
+        Reply::Presence(texts) | Reply::Nodes(texts) => texts.sort(),
         Reply::Lease { expired, .. } => expired.sort_unstable(),
         Reply::Revocations(revocations) => {
             return Ok(format!("{:?}", revocations.iter().map(|(_, body)| body).collect::<Vec<_>>()));

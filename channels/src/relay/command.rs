@@ -86,7 +86,11 @@ pub enum Command {
         lease: u64,
         /// The time for which it holds.
         time: Duration,
+        /// The description of the node that has the lease. Empty: as before.
+        description: Arc<[u8]>,
     },
+    /// Reads the descriptions of the nodes whose leases have not expired, by a script.
+    ReadNodes,
     /// Removes a part of the entries of a lease, by a script.
     Reap {
         /// The lease.
@@ -124,6 +128,7 @@ impl Command {
             | Command::AddRevocation(_)
             | Command::ReadRevocations { .. }
             | Command::RenewLease { .. }
+            | Command::ReadNodes
             | Command::Reap { .. }
             | Command::AddPresence(_)
             | Command::RemovePresence(_)
@@ -140,11 +145,12 @@ impl Command {
             Command::Read(_) => size_of::<ReadCommand>(),
             Command::Subscribe(topics) | Command::Unsubscribe(topics) => topics.len() * 64,
             Command::AddRevocation(revocation) => revocation.len(),
+            Command::RenewLease { description, .. } => description.len(),
             Command::Role
             | Command::Replication
             | Command::LoadScripts
             | Command::ReadRevocations { .. }
-            | Command::RenewLease { .. }
+            | Command::ReadNodes
             | Command::Reap { .. }
             | Command::ReadPresence { .. }
             | Command::Clear { .. } => 0,
@@ -265,6 +271,8 @@ pub enum Reply {
         /// Leases that have expired.
         expired: Vec<u64>,
     },
+    /// The descriptions of nodes.
+    Nodes(Vec<Vec<u8>>),
     /// Clients were written.
     Present {
         /// Whether the server has known their lease.

@@ -70,6 +70,8 @@ pub enum ServerOperation {
     History(Arc<str>, HistoryQuery, HistoryOptions),
     /// Asks for the clients that are present.
     Presence(Arc<str>),
+    /// Asks for the descriptions of all nodes.
+    Nodes,
     /// Removes the publications of a channel's history.
     RemoveHistory(Arc<str>),
     /// Lets all other nodes perform a command to their clients.
@@ -95,6 +97,8 @@ pub enum ServerAnswer {
     History(Result<History, HistoryError>),
     /// The clients that are present.
     Presence(Vec<Arc<ClientInfo>>),
+    /// The descriptions of nodes. A node that has connected again a short time ago may have two.
+    Nodes(Vec<Vec<u8>>),
     /// It is done.
     Done,
     /// Other nodes have performed the command.
@@ -117,6 +121,8 @@ pub enum RelayEvent {
     Answer(u64, ServerAnswer),
     /// Perform a command of another node, and then call [`Relay::handle_performed`](super::Relay::handle_performed).
     Command(CommandId, Box<[u8]>),
+    /// Describe this node, and then call [`Relay::handle_description`](super::Relay::handle_description).
+    Describe,
     /// Revoke credentials. Some may be revoked already.
     Revocations(Vec<Vec<u8>>),
     /// The engine is connected, and all subscriptions exist: log it.

@@ -117,6 +117,8 @@ enum Call {
     WritePresence(Arc<str>, Option<Gone>),
     /// The renewal of a lease.
     Lease(u64),
+    /// The descriptions of all nodes.
+    Nodes(u64),
     /// The removal of the entries of a lease, and whether it is announced.
     Reap(u64, bool),
     /// A revocation.
@@ -370,6 +372,9 @@ impl Relay {
             (Call::Lease(lease), Reply::Lease { was_known, expired }) => {
                 self.handle_lease(lease, was_known, expired, now);
             }
+            (Call::Nodes(token), Reply::Nodes(nodes)) => {
+                self.events.push_back(RelayEvent::Answer(token, ServerAnswer::Nodes(nodes)));
+            }
             (Call::WritePresence(..), Reply::Present { was_known: false }) => self.write_all_presence(),
             (Call::WritePresence(..), Reply::Present { was_known: true } | Reply::Done) => {}
             (Call::Reap(lease, is_announced), Reply::Reaped { is_done }) => {
@@ -416,7 +421,7 @@ impl Relay {
                 self.answer_presence_here(&asker, &channel, wants_stats, local);
                 self.end_closes(local);
             }
-            Call::Clear(token) => {
+            Call::Clear(token) | Call::Nodes(token) => {
                 let answer = ServerAnswer::Unavailable(failure.clone());
                 self.events.push_back(RelayEvent::Answer(token, answer));
             }
@@ -485,15 +490,21 @@ impl Relay {
             ServerOperation::Command { command, revocation } => {
                 self.command(token, &command, revocation, now);
             }
+            ServerOperation::Nodes => self.submit(Command::ReadNodes, Call::Nodes(token), token, now),
             ServerOperation::RemoveHistory(channel) => {
                 local.with(&channel, |exchange, _| exchange.clear_copy(&channel));
-                match self.link.submit(Command::Clear { channel }, now) {
-                    Ok(ticket) => _ = self.calls.insert(ticket, Call::Clear(token)),
-                    Err(failure) => {
-                        let answer = ServerAnswer::Unavailable(failure);
-                        self.events.push_back(RelayEvent::Answer(token, answer));
-                    }
-                }
+                self.submit(Command::Clear { channel }, Call::Clear(token), token, now);
+            }
+        }
+    }
+
+    /// Sends the command of a request of the server API.
+    fn submit(&mut self, command: Command, call: Call, token: u64, now: Instant) {
+        match self.link.submit(command, now) {
+            Ok(ticket) => _ = self.calls.insert(ticket, call),
+            Err(failure) => {
+                let answer = ServerAnswer::Unavailable(failure);
+                self.events.push_back(RelayEvent::Answer(token, answer));
             }
         }
     }

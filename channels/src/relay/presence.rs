@@ -76,13 +76,21 @@ impl Relay {
         self.leases.is_new = true;
         self.leases.gone.clear();
         self.leases.unwritten = self.streams.keys().cloned().collect();
-        self.renew_lease(now);
+        self.renew_lease([].into(), now);
+        self.events.push_back(RelayEvent::Describe);
     }
 
-    fn renew_lease(&mut self, now: Instant) {
+    /// Renews the lease, and writes the description of this node.
+    pub fn handle_description(&mut self, description: Arc<[u8]>, now: Instant) {
+        if self.link.is_open() {
+            self.renew_lease(description, now);
+        }
+    }
+
+    fn renew_lease(&mut self, description: Arc<[u8]>, now: Instant) {
         let Some(lease) = self.leases.own else { return };
         self.leases.renewal = Some(now + RENEWAL);
-        let command = Command::RenewLease { lease, time: LEASE };
+        let command = Command::RenewLease { lease, time: LEASE, description };
         if let Ok(ticket) = self.link.submit(command, now) {
             self.calls.insert(ticket, Call::Lease(lease));
         }
@@ -90,7 +98,9 @@ impl Relay {
 
     pub(super) fn handle_lease_timeout(&mut self, now: Instant) {
         if self.leases.renewal.is_some_and(|at| at <= now) {
-            self.renew_lease(now);
+            // The description may never arrive.
+            self.renew_lease([].into(), now);
+            self.events.push_back(RelayEvent::Describe);
         }
         self.leases.pause.take_if(|at| *at <= now);
     }

@@ -9,7 +9,7 @@
 //! * `p:{c}`, a hash: the clients that are present, by `LEASE/CLIENT`.
 //!
 //! A lease is 16 hexadecimal digits. `leases` is a sorted set, `pk:LEASE` the set of the channels in which a lease has clients.
-//! `rv` is the stream of revocations.
+//! `nodes` is a hash with the description of a node by its lease. `rv` is the stream of revocations.
 
 /// Publishes. `KEYS`: hash, stream, idempotency key (the hash if there is none). `ARGV`: name for `PUBLISH`, body, size (0: no
 /// history), time of the stream, time of the hash, time of the idempotency key (0: none), new epoch, history of replication,
@@ -82,18 +82,34 @@ end
 return {e, s, entries}
 ";
 
-/// Renews a lease. `KEYS`: the sorted set of leases, by the times at which they expire. `ARGV`: lease, milliseconds.
+/// Renews a lease. `KEYS`: the sorted set of leases, by the times at which they expire, the hash of nodes. `ARGV`: lease,
+/// milliseconds, description of the node (empty: none). A lease is valid without a description.
 ///
 /// Returns whether the lease was unknown, and leases that have expired.
 pub const RENEW_LEASE: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local added = redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
+if ARGV[3] ~= '' then redis.pcall('HSET', KEYS[2], ARGV[1], ARGV[3]) end
 return {added, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 10)}
 ";
 
-/// Removes the entries of a lease in some channels. `KEYS`: the sorted set of leases, the set of the lease's channels. `ARGV`:
-/// lease, 1 to do it only if the lease has expired and to announce that the clients have left, prefix.
+/// Reads the descriptions of nodes. `KEYS`: the sorted set of leases, the hash of nodes.
+///
+/// Returns the descriptions whose leases have not expired.
+pub const READ_NODES: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local found = {}
+for _, lease in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf')) do
+  local description = redis.call('HGET', KEYS[2], lease)
+  if description then table.insert(found, description) end
+end
+return found
+";
+
+/// Removes the entries of a lease in some channels, and then its node. `KEYS`: the sorted set of leases, the set of the lease's
+/// channels, the hash of nodes. `ARGV`: lease, 1 to do it only if the lease has expired and to announce that the clients have left, prefix.
 ///
 /// Returns 1 if nothing is left.
 pub const REAP: &str = r"
@@ -116,6 +132,7 @@ for _, channel in ipairs(redis.call('SRANDMEMBER', KEYS[2], 20)) do
   redis.call('SREM', KEYS[2], channel)
 end
 if redis.call('SCARD', KEYS[2]) > 0 then return 0 end
+redis.pcall('HDEL', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[1], ARGV[1])
 return 1
 ";
@@ -152,4 +169,4 @@ return 1
 ";
 
 /// All scripts.
-pub const ALL: [&str; 6] = [PUBLISH, READ, RENEW_LEASE, REAP, ADD_PRESENCE, REMOVE_PRESENCE];
+pub const ALL: [&str; 7] = [PUBLISH, READ, RENEW_LEASE, READ_NODES, REAP, ADD_PRESENCE, REMOVE_PRESENCE];

@@ -141,6 +141,7 @@ impl Fixture {
             | RelayEvent::Command(..)
             | RelayEvent::Revocations(_)
             | RelayEvent::Live
+            | RelayEvent::Describe
             | RelayEvent::Down(_) => None,
         })
     }

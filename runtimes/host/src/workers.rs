@@ -5,6 +5,7 @@
 //! detected because it does not reply.
 
 use std::fmt;
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -136,19 +137,19 @@ impl Command {
     }
 }
 
-/// A command of another node, which each worker performs.
+/// A command that each worker performs, for another node or for its description of this one.
 pub(crate) struct RemoteCommand {
     command: Command,
     progress: Mutex<Progress>,
-    /// Called with the number of connections that were affected, after the last worker.
-    done: Box<dyn Fn(usize) + Send + Sync>,
+    /// Called with the replies, after the last worker.
+    done: Box<dyn Fn(Vec<WorkerReply>) + Send + Sync>,
 }
 
 #[derive(Debug)]
 struct Progress {
     /// The workers that have yet to perform it.
     missing: usize,
-    affected: usize,
+    replies: Vec<WorkerReply>,
 }
 
 impl RemoteCommand {
@@ -156,27 +157,20 @@ impl RemoteCommand {
     pub(crate) fn new(
         command: Command,
         workers: usize,
-        done: impl Fn(usize) + Send + Sync + 'static,
+        done: impl Fn(Vec<WorkerReply>) + Send + Sync + 'static,
     ) -> RemoteCommand {
-        let progress = Mutex::new(Progress { missing: workers, affected: 0 });
+        let progress = Mutex::new(Progress { missing: workers, replies: Vec::new() });
         RemoteCommand { command, progress, done: Box::new(done) }
     }
 
     /// Performs the command on the thread of a worker.
     pub(crate) fn perform(&self, worker: &mut Worker, recorder: &LogAndCounters, now: Instant) {
-        let count = match self.command.perform(worker, recorder, now, &|_| None) {
-            WorkerReply::Affected(count) => count,
-            WorkerReply::Alive
-            | WorkerReply::Load(_)
-            | WorkerReply::Snapshot(_)
-            | WorkerReply::Connections(_)
-            | WorkerReply::Batch(_) => 0,
-        };
+        let reply = self.command.perform(worker, recorder, now, &|_| None);
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.missing = progress.missing.saturating_sub(1);
-        progress.affected += count;
+        progress.replies.push(reply);
         if progress.missing == 0 {
-            (self.done)(progress.affected);
+            (self.done)(mem::take(&mut progress.replies));
         }
     }
 }
@@ -222,6 +216,20 @@ pub(crate) enum WorkerReply {
     Connections(Vec<(ConnectionStatus, Option<Peer>)>),
     Affected(usize),
     Batch(Vec<WorkerReply>),
+}
+
+impl WorkerReply {
+    /// Returns the number of connections that were affected.
+    pub(crate) fn affected(&self) -> usize {
+        match self {
+            WorkerReply::Affected(count) => *count,
+            WorkerReply::Alive
+            | WorkerReply::Load(_)
+            | WorkerReply::Snapshot(_)
+            | WorkerReply::Connections(_)
+            | WorkerReply::Batch(_) => 0,
+        }
+    }
 }
 
 /// Returns the peer of a socket. The system knows it, so connections do not store it.

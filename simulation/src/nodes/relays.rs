@@ -76,6 +76,8 @@ impl World {
                     let read = revocations.iter().filter_map(|it| <[u8; 8]>::try_from(&**it).ok());
                     node.revocations.extend(read.map(u64::from_le_bytes));
                 }
+                // Its lease is valid without a description.
+                RelayEvent::Describe => {}
                 RelayEvent::Live => {
                     self.trace.step(Subject::Worker(number * 10 + 9), "is live", number);
                     (node.is_live, node.lost_at) = (true, self.trace.now);

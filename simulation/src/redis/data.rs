@@ -240,6 +240,12 @@ impl Data {
         Ok(())
     }
 
+    /// Returns members whose scores are above `first`.
+    pub(super) fn zrange_above(&mut self, key: &str, first: f64) -> Result<Vec<Vec<u8>>, Error> {
+        let Some(scores) = self.scores(key)? else { return Ok(Vec::new()) };
+        Ok(scores.iter().filter(|(_, score)| **score > first).map(|(member, _)| member.clone()).collect())
+    }
+
     /// Returns members whose scores are not above `last`, the lowest scores first.
     pub(super) fn zrange_to(&mut self, key: &str, last: f64, limit: usize) -> Result<Vec<Vec<u8>>, Error> {
         let Some(scores) = self.scores(key)? else { return Ok(Vec::new()) };

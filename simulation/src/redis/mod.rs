@@ -142,6 +142,7 @@ impl Server {
             Command::Publish(_)
                 | Command::Read(_)
                 | Command::RenewLease { .. }
+                | Command::ReadNodes
                 | Command::Reap { .. }
                 | Command::AddPresence(_)
                 | Command::RemovePresence(_)
@@ -208,6 +209,7 @@ impl Server {
             | Command::AddRevocation(_)
             | Command::ReadRevocations { .. }
             | Command::RenewLease { .. }
+            | Command::ReadNodes
             | Command::Reap { .. }
             | Command::AddPresence(_)
             | Command::RemovePresence(_)
@@ -281,12 +283,13 @@ fn run(
             let (epoch, offset, entries) = script.read(read).map_err(failure)?;
             Reply::Read { position: position(&epoch, &offset)?, entries: scripts::entries(entries) }
         }
-        Command::RenewLease { lease, time } => {
+        Command::RenewLease { lease, time, description } => {
             let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            let (is_new, expired) = script.renew_lease(*lease, time).map_err(failure)?;
+            let (is_new, expired) = script.renew_lease(*lease, time, description).map_err(failure)?;
             let number = |name: &Vec<u8>| u64::from_str_radix(str::from_utf8(name).ok()?, 16).ok();
             Reply::Lease { was_known: !is_new, expired: expired.iter().filter_map(number).collect() }
         }
+        Command::ReadNodes => Reply::Nodes(script.read_nodes().map_err(failure)?),
         Command::Reap { lease, is_announced } => {
             Reply::Reaped { is_done: script.reap(*lease, *is_announced, choose).map_err(failure)? }
         }

@@ -152,10 +152,27 @@ impl Script<'_> {
     }
 
     /// Returns whether the lease is new, and leases that have expired.
-    pub(super) fn renew_lease(&mut self, lease: u64, time: u64) -> Answer<(bool, Vec<Vec<u8>>)> {
+    pub(super) fn renew_lease(
+        &mut self,
+        lease: u64,
+        time: u64,
+        description: &[u8],
+    ) -> Answer<(bool, Vec<Vec<u8>>)> {
         let now = self.data.now;
         let is_new = self.write(true)?.zadd(LEASES, (now + time) as f64, hexadecimal(lease))?;
+        if !description.is_empty() {
+            // A failure has no effect.
+            let _ = self.write(true)?.hset(NODES, &hexadecimal(lease), description.to_vec());
+        }
         Ok((is_new, self.data.zrange_to(LEASES, now as f64, 10)?))
+    }
+
+    pub(super) fn read_nodes(&mut self) -> Answer<Vec<Vec<u8>>> {
+        let mut found = Vec::new();
+        for lease in self.data.zrange_above(LEASES, self.data.now as f64)? {
+            found.extend(self.data.hget(NODES, &lease)?);
+        }
+        Ok(found)
     }
 
     /// Returns whether nothing is left. `choose` orders the channels of the lease.
@@ -189,6 +206,7 @@ impl Script<'_> {
         if !self.data.smembers(&own)?.is_empty() {
             return Ok(false);
         }
+        let _ = self.write(false)?.hdel(NODES, &name);
         self.write(false)?.zrem(LEASES, &name)?;
         Ok(true)
     }
@@ -264,6 +282,7 @@ fn milliseconds(time: std::time::Duration) -> u64 {
 }
 
 const LEASES: &str = "leases";
+const NODES: &str = "nodes";
 const FIRST: Id = (0, 0);
 const LAST: Id = (u64::MAX, u64::MAX);
 

@@ -25,9 +25,11 @@ use postern_core::{TokenCheck, Verdict};
 use smol::channel::Receiver;
 
 use crate::checker::Checker;
+#[cfg(feature = "control")]
+use crate::control::Instance;
 use crate::engine::Engine;
 use crate::hooks::Hooks;
-use crate::workers::{Command, RemoteCommand};
+use crate::workers::{Command, RemoteCommand, WorkerReply};
 
 /// The channels of a process. Each channel belongs to one shard, by the hash of its name. The lock of a shard is held while a
 /// request is executed and its events are put into inboxes, so they have the order of the requests in all of them.
@@ -42,6 +44,9 @@ pub struct Node {
     engine: OnceLock<Engine>,
     /// Checks the tokens that clients send on open connections.
     checker: OnceLock<Arc<Checker>>,
+    /// The properties of the process that the server API returns.
+    #[cfg(feature = "control")]
+    instance: OnceLock<Instance>,
 }
 
 /// Figures of all channels and inboxes.
@@ -104,6 +109,8 @@ impl Node {
             hooks,
             engine: OnceLock::new(),
             checker: OnceLock::new(),
+            #[cfg(feature = "control")]
+            instance: OnceLock::new(),
         })
     }
 
@@ -173,6 +180,19 @@ impl Node {
             let event = ChannelEvent::Hook { client, number, answer: Box::new(answer) };
             Delivery { node: &node, wakes: Wakes::All }.answer(worker, event);
         });
+    }
+
+    /// Sets the properties of the process that the server API returns, once.
+    #[cfg(feature = "control")]
+    pub(crate) fn set_instance(&self, instance: Instance) {
+        // There is one for each process.
+        let _ = self.instance.set(instance);
+    }
+
+    /// Returns the properties of the process that the server API returns.
+    #[cfg(feature = "control")]
+    pub(crate) fn instance(&self) -> Option<&Instance> {
+        self.instance.get()
     }
 
     /// Sets what checks tokens, once.
@@ -285,12 +305,12 @@ impl Node {
         }
     }
 
-    /// Makes each worker perform a command of another node. `done` gets the number of connections that were affected.
-    pub(crate) fn command(&self, command: Command, done: impl Fn(usize) + Send + Sync + 'static) {
+    /// Makes each worker perform a command. `done` gets their replies.
+    pub(crate) fn command(&self, command: Command, done: impl Fn(Vec<WorkerReply>) + Send + Sync + 'static) {
         let is_running = |slot: &&WorkerSlot| lock(&slot.inbox).is_some();
         let running: Vec<&WorkerSlot> = self.workers.iter().filter(is_running).collect();
         if running.is_empty() {
-            return done(0);
+            return done(Vec::new());
         }
         let command = Arc::new(RemoteCommand::new(command, running.len(), done));
         for slot in running {

@@ -49,10 +49,6 @@ pub(super) struct ProcessInfo {
     pub(super) revocations: Arc<RevocationTable>,
     /// The properties of tokens that are read from requests.
     pub(super) tokens: KnownTokens,
-    /// The id of this start of the process.
-    pub(super) id: String,
-    /// The name of the host.
-    pub(super) name: String,
     pub(super) dropped_records: DroppedRecords,
     pub(super) log: Logger,
 }

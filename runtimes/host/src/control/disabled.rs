@@ -14,10 +14,15 @@ use crate::log::Log;
 use crate::revocations::RevocationTable;
 use crate::settings::Plan;
 use crate::source::Source;
-use crate::workers::{Command, Workers};
+use crate::workers::{Command, WorkerReply, Workers};
 
 /// Does not understand commands of other nodes, which then report this one as silent.
 pub(crate) fn parse_remote(_: &[u8], _: &Node, _: &RevocationTable) -> Option<Command> {
+    None
+}
+
+/// Does not describe the process.
+pub(crate) fn describe(_: &Node, _: &[WorkerReply]) -> Option<Vec<u8>> {
     None
 }
 

@@ -59,7 +59,7 @@ use crate::source::Source;
 use crate::workers::Workers;
 use admin_api::{AdminApi, ProcessInfo};
 use api::KnownTokens;
-pub(crate) use api::parse_remote;
+pub(crate) use api::{Instance, describe, parse_remote};
 
 /// A control port that listens, but does not serve requests yet.
 #[derive(Debug)]
@@ -84,6 +84,14 @@ impl Control {
         revocations: &Arc<RevocationTable>,
         log: &Log,
     ) -> Result<Option<Control>, ControlError> {
+        let started = SystemTime::now();
+        // Other instances list this one, too, even if it has no control port.
+        node.set_instance(Instance {
+            id: ClientId::from_random(random_bits()).to_string(),
+            name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            version: plan.program.version,
+            started,
+        });
         let Some(address) = plan.settings.control.address else { return Ok(None) };
         let listener = match inherited {
             Some(listener) => Some(listener),
@@ -95,7 +103,7 @@ impl Control {
         let Some(listener) = listener else { return Ok(None) };
         let process = ProcessInfo {
             program: plan.program,
-            started: SystemTime::now(),
+            started,
             listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
             max_connections: plan.max_connections,
             control_connections: plan.control_connections,
@@ -109,8 +117,6 @@ impl Control {
             source: Source::new(None),
             revocations: revocations.clone(),
             tokens: KnownTokens::new(&plan.settings),
-            id: ClientId::from_random(random_bits()).to_string(),
-            name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             dropped_records: log.dropped_records(),
             log: log.logger(),
         };

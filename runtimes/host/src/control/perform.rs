@@ -11,13 +11,12 @@ use slog::{debug, info};
 
 use super::admin_api::{AdminApi, ProcessInfo, QUERY_TIMEOUT};
 use super::api::{
-    self, Call, ClientCall, ClientMethod, Listing, Method, MethodError, MethodErrorCode, MethodResult,
-    NodeMethod, Others, Params,
+    self, Call, ClientCall, ClientMethod, InstanceInfo, Listing, Method, MethodError, MethodErrorCode,
+    MethodResult, NodeMethod, Others, Params,
 };
 use super::listing::{Clock, as_json_line};
 use crate::channels::Batch;
 use crate::escape::Quoted;
-use crate::metrics::Usage;
 use crate::revocations::{Full, MOST};
 use crate::workers::{Command, Reply, WorkerReply};
 
@@ -118,23 +117,12 @@ impl AdminApi {
         Ok(Others::add(others.as_ref(), "revoked", count))
     }
 
-    /// Describes the node.
+    /// Describes all nodes.
     async fn node_info(&self) -> MethodResult {
         let sum = self.sum().await.map_err(|_| unresponsive())?;
-        let ProcessInfo { node, program, id, name, started, .. } = &self.process;
-        let channels = node.stats().channels;
-        let usage = Usage::now();
-        Ok(api::raw(&json!({ "nodes": [{
-            "uid": id,
-            "name": name,
-            "version": program.version,
-            "num_clients": sum.totals.connections,
-            "num_users": sum.users,
-            "num_channels": channels.occupied_channels,
-            "num_subs": channels.subscriptions,
-            "uptime": started.elapsed().unwrap_or_default().as_secs(),
-            "process": { "rss": usage.resident.unwrap_or_default() },
-        }] })))
+        let node = &self.process.node;
+        let own = InstanceInfo::new(node, &sum).ok_or_else(unresponsive)?;
+        api::info(node, &own).await
     }
 
     /// Lists connections, by their numbers.

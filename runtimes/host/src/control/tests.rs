@@ -125,9 +125,11 @@ fn workers(behaviours: &[Behaviour]) -> Vec<Rc<FakeWorker>> {
 fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
     let log = log();
     let node = Node::new(1, usize::MAX, Arc::default(), Hooks::default());
+    let (version, started) = ("1.2.3", SystemTime::now());
+    node.set_instance(Instance { id: "1".to_owned(), name: "host".to_owned(), version, started });
     let info = ProcessInfo {
         program: Program { name: "postern", version: "1.2.3", about: "", has_workers: true, commands: &[] },
-        started: SystemTime::now(),
+        started,
         listen: Vec::new(),
         max_connections: 10,
         control_connections: 4,
@@ -141,8 +143,6 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         tokens: KnownTokens::new(&Settings::default()),
         node,
         source: Source::new(None),
-        id: "1".to_owned(),
-        name: "host".to_owned(),
         dropped_records: log.dropped_records(),
         log: log.logger(),
     };

@@ -15,6 +15,7 @@ use postern_channels::relay::link::{Action, Attempt, LinkConfig, Ticket};
 use postern_channels::relay::{
     CommandId, Local, Relay, RelayConfig, RelayEvent, ServerAnswer, ServerRequest, scripts,
 };
+use postern_core::worker::AdminRequest;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{PushInfo, PushKind, RedisError, Value};
 use slog::{Logger, info, warn};
@@ -27,10 +28,11 @@ use super::connector::{Connection, Connector, Opened, Server};
 use super::encoding::{self, Encoder, Scripts};
 use super::queue::Input;
 use crate::channels::{Batch, Delivery, Node, unix_ms};
-use crate::control::parse_remote;
+use crate::control::{describe, parse_remote};
 use crate::revocations::RevocationTable;
 use crate::settings::EngineSettings;
 use crate::url::redact_url;
+use crate::workers::{self, WorkerReply};
 
 /// Starts the thread, which runs until the process ends.
 ///
@@ -146,7 +148,7 @@ impl Local for Shards<'_> {
 }
 
 impl Driver {
-    async fn run(mut self, node: &Node, wakes: &Receiver<()>) {
+    async fn run(mut self, node: &Arc<Node>, wakes: &Receiver<()>) {
         loop {
             self.turn(node, Instant::now());
             let next = self.relay.poll_timeout();
@@ -162,7 +164,7 @@ impl Driver {
     }
 
     /// Handles all inputs, and performs the actions that follow.
-    fn turn(&mut self, node: &Node, now: Instant) {
+    fn turn(&mut self, node: &Arc<Node>, now: Instant) {
         let mut shards = Shards(node.batch());
         for input in self.shared.queue.take() {
             self.handle(input, now, &mut shards);
@@ -177,6 +179,7 @@ impl Driver {
                     self.askers.remove(&token).map(|asker| asker.try_send(answer));
                 }
                 RelayEvent::Command(id, message) => self.perform_command(id, &message, node),
+                RelayEvent::Describe => self.describe(node),
                 RelayEvent::Revocations(lines) => self.revocations.add_remote(&lines),
                 RelayEvent::Live => {
                     self.reports.live(self.connections.as_ref().map(|connections| &connections.server));
@@ -203,6 +206,7 @@ impl Driver {
                 return self.relay.handle_server_request(request, now, shards);
             }
             Input::Performed(id, affected) => self.relay.handle_performed(id, affected, now),
+            Input::Described(description) => self.relay.handle_description(description.into(), now),
             Input::Message { attempt, topic, message } => {
                 let topic = self.encoder.strip(&topic).unwrap_or_default();
                 self.relay.handle_message(attempt, topic, &message, now, shards);
@@ -235,8 +239,21 @@ impl Driver {
     fn perform_command(&mut self, id: CommandId, message: &[u8], node: &Node) {
         if let Some(command) = parse_remote(message, node, &self.revocations) {
             let shared = self.shared.clone();
-            node.command(command, move |affected| shared.queue.add(Input::Performed(id, affected)));
+            node.command(command, move |replies| {
+                let affected = replies.iter().map(WorkerReply::affected).sum();
+                shared.queue.add(Input::Performed(id, affected));
+            });
         }
+    }
+
+    /// Asks the workers for the figures in the description of this node.
+    fn describe(&self, node: &Arc<Node>) {
+        let (shared, of) = (self.shared.clone(), node.clone());
+        node.command(workers::Command::Admin(AdminRequest::Totals), move |replies| {
+            if let Some(description) = describe(&of, &replies) {
+                shared.queue.add(Input::Described(description));
+            }
+        });
     }
 
     fn perform(&mut self, action: Action) {
@@ -323,6 +340,7 @@ impl Driver {
                 | Command::AddRevocation(_)
                 | Command::ReadRevocations { .. }
                 | Command::RenewLease { .. }
+                | Command::ReadNodes
                 | Command::Reap { .. }
                 | Command::AddPresence(_)
                 | Command::RemovePresence(_)

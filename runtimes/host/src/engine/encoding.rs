@@ -71,15 +71,21 @@ impl Encoder {
                 read.arg(self.revocations()).arg(first).arg("+").arg("COUNT").arg(PAGE);
                 Some(read)
             }
-            Command::RenewLease { lease, time } => {
-                let mut eval = evaluate(names, scripts::RENEW_LEASE, 1);
-                eval.arg(self.leases()).arg(hexadecimal(*lease)).arg(milliseconds(*time));
+            Command::RenewLease { lease, time, description } => {
+                let mut eval = evaluate(names, scripts::RENEW_LEASE, 2);
+                eval.arg(self.leases()).arg(self.nodes()).arg(hexadecimal(*lease));
+                eval.arg(milliseconds(*time)).arg(&**description);
+                Some(eval)
+            }
+            Command::ReadNodes => {
+                let mut eval = evaluate(names, scripts::READ_NODES, 2);
+                eval.arg(self.leases()).arg(self.nodes());
                 Some(eval)
             }
             Command::Reap { lease, is_announced } => {
-                let mut eval = evaluate(names, scripts::REAP, 2);
-                eval.arg(self.leases()).arg(self.channels_of(*lease)).arg(hexadecimal(*lease));
-                eval.arg(u8::from(*is_announced)).arg(&self.prefix);
+                let mut eval = evaluate(names, scripts::REAP, 3);
+                eval.arg(self.leases()).arg(self.channels_of(*lease)).arg(self.nodes());
+                eval.arg(hexadecimal(*lease)).arg(u8::from(*is_announced)).arg(&self.prefix);
                 Some(eval)
             }
             Command::AddPresence(add) => {
@@ -118,6 +124,10 @@ impl Encoder {
 
     fn leases(&self) -> String {
         format!("{}leases", self.prefix)
+    }
+
+    fn nodes(&self) -> String {
+        format!("{}nodes", self.prefix)
     }
 
     fn channels_of(&self, lease: u64) -> String {
@@ -202,7 +212,8 @@ pub fn reply(command: &Command, value: Value) -> Result<Reply, Failure> {
         Command::AddPresence(_) => present(&value),
         Command::RenewLease { .. } => renewed(value),
         Command::Reap { .. } => reaped(&value),
-        Command::ReadPresence { .. } => presence(value),
+        Command::ReadPresence { .. } => texts(value).map(Reply::Presence),
+        Command::ReadNodes => texts(value).map(Reply::Nodes),
         Command::Send { .. } => receivers(&value),
         Command::ReadRevocations { .. } => revocations(value),
     };
@@ -262,10 +273,10 @@ fn reaped(value: &Value) -> Option<Reply> {
     Some(Reply::Reaped { is_done: *is_done == 1 })
 }
 
-fn presence(value: Value) -> Option<Reply> {
+fn texts(value: Value) -> Option<Vec<Vec<u8>>> {
     let Value::Array(values) = value else { return None };
     let bytes = |value| if let Value::BulkString(bytes) = value { Some(bytes) } else { None };
-    Some(Reply::Presence(values.into_iter().filter_map(bytes).collect()))
+    Some(values.into_iter().filter_map(bytes).collect())
 }
 
 /// Begins the call of a script with this number of keys.

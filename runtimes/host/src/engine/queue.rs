@@ -28,6 +28,8 @@ pub(super) enum Input {
     Reply(Attempt, Ticket, Result<Reply, Failure>),
     /// A command of another node is performed.
     Performed(CommandId, usize),
+    /// The description of this node.
+    Described(Vec<u8>),
     /// A message has arrived.
     Message { attempt: Attempt, topic: String, message: Vec<u8> },
 }

@@ -119,10 +119,11 @@ impl Process {
         let node = Node::new(plan.event_loops(), history_memory, plan.channels.clone(), hooks.clone());
         let revocations = RevocationTable::new(&node);
         inherited.revocations(&revocations)?;
-        Engine::start(&plan.settings.engine, &node, &revocations, &logger)?;
         let control =
             Control::bind(plan, &listeners, inherited.control(), &status, &node, &revocations, log)?
                 .map(|control| control.with_source(source));
+        // It describes the process, which is known now.
+        Engine::start(&plan.settings.engine, &node, &revocations, &logger)?;
         plan.announce(&listeners, &logger);
         let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
         let tokens = assertion::start_tokens(plan.settings.channels.tokens.as_ref(), &logger)?;

@@ -5,6 +5,7 @@
 //! * `publish` publishes, `channel` answers queries about channels, `glob` compares their names with patterns.
 //! * `revoke` parses a revocation.
 //! * `remote` has the messages of commands to the clients of other nodes.
+//! * `instances` describes this instance and the others.
 //! * `clients` makes commands to clients, which the workers execute. `connections` lists connections.
 
 mod call;
@@ -13,6 +14,7 @@ mod clients;
 mod connections;
 mod error;
 mod glob;
+mod instances;
 mod others;
 mod params;
 mod publish;
@@ -25,6 +27,8 @@ pub(super) use channel::{channels, history, history_remove, presence, presence_s
 pub(super) use clients::ClientCall;
 pub(super) use connections::{Listing, listing};
 pub(super) use error::{ErrorMode, MethodError, MethodErrorCode};
+pub(crate) use instances::{Instance, describe};
+pub(super) use instances::{InstanceInfo, info};
 pub(super) use others::Others;
 pub(super) use params::Params;
 pub(super) use publish::{broadcast, publish};
