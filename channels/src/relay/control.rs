@@ -1,7 +1,8 @@
 //! Commands of a backend to the clients of all nodes, and revocations.
 //!
-//! A command is a message to all nodes. Each performs it and answers with the number of connections that were affected. The
-//! engine says how many nodes have got the message, so the node that has sent it knows which answers are missing.
+//! A command is a message to all nodes. Each performs it and answers with the number of connections that were affected, and with
+//! what the command asks for. The engine says how many nodes have got the message, so the node that has sent it knows how many
+//! answers are missing.
 //!
 //! Revocations must reach nodes that are not connected at the moment, too. They are in a stream, which each node reads after it
 //! has connected, after a message about another one, and from time to time.
@@ -51,6 +52,8 @@ struct Pending {
     is_back: bool,
     answers: usize,
     affected: usize,
+    /// The contents of the answers.
+    contents: Vec<Box<[u8]>>,
 }
 
 impl Control {
@@ -105,17 +108,19 @@ impl Relay {
                     is_back: false,
                     answers: 0,
                     affected: 0,
+                    contents: Vec::new(),
                 });
             }
             Err(failure) => self.answer_command(token, ServerAnswer::Unavailable(failure)),
         }
     }
 
-    /// A command of another node is performed.
-    pub fn handle_performed(&mut self, id: CommandId, affected: usize, now: Instant) {
+    /// A command of another node is performed. `content` is what it asks for.
+    pub fn handle_performed(&mut self, id: CommandId, affected: usize, content: &[u8], now: Instant) {
         let mut message = vec![ANSWER];
         message.extend(id.number.to_le_bytes());
         message.extend((affected as u64).to_le_bytes());
+        message.extend_from_slice(content);
         // Without an answer, the other node reports this one as silent.
         let _ = self.link.submit(Command::Send { topic: Topic::Node(id.node), message: message.into() }, now);
     }
@@ -154,6 +159,7 @@ impl Relay {
             pending.answers += 1;
             pending.affected =
                 pending.affected.saturating_add(usize::try_from(affected).unwrap_or(usize::MAX));
+            pending.contents.push(reader.0.into());
             self.end_command(number, false);
         }
     }
@@ -182,12 +188,13 @@ impl Relay {
         };
         let is_ended = |pending: &Pending| pending.number == number && (is_late || is_complete(pending));
         if let Some(at) = self.control.pending.iter().position(is_ended)
-            && let Some(Pending { token, receivers, answers, affected, .. }) = self.control.pending.remove(at)
+            && let Some(Pending { token, receivers, answers, affected, contents, .. }) =
+                self.control.pending.remove(at)
         {
             // If not all have answered, this node is assumed to be a receiver.
             let nodes = receivers.map_or(answers, |receivers| receivers.saturating_sub(1)).max(answers);
             let silent = nodes - answers;
-            self.answer_command(token, ServerAnswer::Command { affected, nodes, silent });
+            self.answer_command(token, ServerAnswer::Command { affected, nodes, silent, contents });
         }
     }
 

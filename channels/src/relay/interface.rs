@@ -109,6 +109,8 @@ pub enum ServerAnswer {
         nodes: usize,
         /// The number of nodes without an answer.
         silent: usize,
+        /// The contents of the answers, in any order.
+        contents: Vec<Box<[u8]>>,
     },
     /// It was not performed, or its result is unknown.
     Unavailable(Failure),

@@ -134,7 +134,7 @@ impl Fixture {
     /// Returns the number of affected connections, of other nodes, and of nodes without an answer, if they are known.
     fn answer(&mut self) -> Option<[usize; 3]> {
         std::iter::from_fn(|| self.relay.poll_event()).find_map(|event| match event {
-            RelayEvent::Answer(1, ServerAnswer::Command { affected, nodes, silent }) => {
+            RelayEvent::Answer(1, ServerAnswer::Command { affected, nodes, silent, .. }) => {
                 Some([affected, nodes, silent])
             }
             RelayEvent::Answer(..)

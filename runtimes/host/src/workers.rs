@@ -137,6 +137,15 @@ impl Command {
     }
 }
 
+/// The effect of a message of another node.
+#[derive(Debug)]
+pub(crate) enum RemoteRequest {
+    /// Each worker performs a command. The answer is the number of connections that it affects.
+    Perform(Command),
+    /// This is the answer.
+    Answer(Vec<u8>),
+}
+
 /// A command that each worker performs, for another node or for its description of this one.
 pub(crate) struct RemoteCommand {
     command: Command,

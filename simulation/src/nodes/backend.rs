@@ -139,7 +139,7 @@ impl World {
             (Asked::Publication(index, _), ServerAnswer::Unavailable(_)) => self.try_again(index),
             (Asked::Removal, ServerAnswer::Done | ServerAnswer::Unavailable(_))
             | (Asked::Command, ServerAnswer::Unavailable(_)) => {}
-            (Asked::Command, ServerAnswer::Command { affected, nodes, silent }) => {
+            (Asked::Command, ServerAnswer::Command { affected, nodes, silent, .. }) => {
                 // Each node has answered that one connection was affected.
                 if affected + silent != nodes {
                     self.truth.report("a command counts other nodes than those that have performed it");

@@ -206,7 +206,7 @@ fn handle(node: &mut Node, input: Input, now: std::time::Instant, closed: &mut V
     match input {
         Input::Worker(worker, request) => return relay.handle_request(worker, request, now, shards),
         Input::Server(request) => return relay.handle_server_request(request, now, shards),
-        Input::Performed(id) => relay.handle_performed(id, 1, now),
+        Input::Performed(id) => relay.handle_performed(id, 1, &[], now),
         Input::Message { attempt, topic, content } => {
             relay.handle_message(attempt, &topic, &content, now, shards);
         }

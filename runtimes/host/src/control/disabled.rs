@@ -14,10 +14,10 @@ use crate::log::Log;
 use crate::revocations::RevocationTable;
 use crate::settings::Plan;
 use crate::source::Source;
-use crate::workers::{Command, WorkerReply, Workers};
+use crate::workers::{RemoteRequest, WorkerReply, Workers};
 
 /// Does not understand commands of other nodes, which then report this one as silent.
-pub(crate) fn parse_remote(_: &[u8], _: &Node, _: &RevocationTable) -> Option<Command> {
+pub(crate) fn parse_remote(_: &[u8], _: &Node, _: &RevocationTable, _: usize) -> Option<RemoteRequest> {
     None
 }
 

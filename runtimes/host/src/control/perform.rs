@@ -75,7 +75,7 @@ impl AdminApi {
             NodeMethod::PresenceStats => api::presence_stats(node, params).await,
             NodeMethod::History => api::history(node, params).await,
             NodeMethod::HistoryRemove => api::history_remove(node, params).await,
-            NodeMethod::Channels => api::channels(node, params),
+            NodeMethod::Channels => api::channels(node, params).await,
             NodeMethod::Info => self.node_info().await,
             NodeMethod::Connections => self.connections(api::listing(params)?).await,
             NodeMethod::Drain => Ok(self.drain()),

@@ -32,7 +32,7 @@ use crate::control::{describe, parse_remote};
 use crate::revocations::RevocationTable;
 use crate::settings::EngineSettings;
 use crate::url::redact_url;
-use crate::workers::{self, WorkerReply};
+use crate::workers::{self, RemoteRequest, WorkerReply};
 
 /// Starts the thread, which runs until the process ends.
 ///
@@ -63,6 +63,8 @@ pub(super) fn spawn(
     let seed = u128::from(RandomState::new().hash_one("seed")) << 64 | u128::from(number);
     let url = redact_url(&settings.url).into_owned();
     let (encoder, probe) = (Encoder::new(&settings.prefix), settings.probe);
+    // The answers of several nodes may wait in the queue of one.
+    let longest_answer = settings.queue / 16;
     let run = move || {
         let executor = Rc::new(LocalExecutor::new());
         let driver = Driver {
@@ -72,6 +74,7 @@ pub(super) fn spawn(
             encoder: Rc::new(encoder),
             connector,
             probe,
+            longest_answer,
             connecting: None,
             connections: None,
             executor: executor.clone(),
@@ -93,6 +96,8 @@ struct Driver {
     connector: Arc<Connector>,
     /// The time after which the sentinels are asked again for the master.
     probe: Duration,
+    /// About the most bytes of an answer to another node.
+    longest_answer: usize,
     /// Opens the connections of an attempt.
     connecting: Option<Task<()>>,
     connections: Option<Connections>,
@@ -178,7 +183,7 @@ impl Driver {
                     // It fails if the caller has stopped waiting.
                     self.askers.remove(&token).map(|asker| asker.try_send(answer));
                 }
-                RelayEvent::Command(id, message) => self.perform_command(id, &message, node),
+                RelayEvent::Command(id, message) => self.perform_command(id, &message, node, now),
                 RelayEvent::Describe => self.describe(node),
                 RelayEvent::Revocations(lines) => self.revocations.add_remote(&lines),
                 RelayEvent::Live => {
@@ -205,7 +210,7 @@ impl Driver {
                 let request = ServerRequest { token: self.asked, operation };
                 return self.relay.handle_server_request(request, now, shards);
             }
-            Input::Performed(id, affected) => self.relay.handle_performed(id, affected, now),
+            Input::Performed(id, affected) => self.relay.handle_performed(id, affected, &[], now),
             Input::Described(description) => self.relay.handle_description(description.into(), now),
             Input::Message { attempt, topic, message } => {
                 let topic = self.encoder.strip(&topic).unwrap_or_default();
@@ -235,14 +240,20 @@ impl Driver {
         self.relay.link().handle_connected(attempt, now);
     }
 
-    /// Lets the workers perform a command of another node.
-    fn perform_command(&mut self, id: CommandId, message: &[u8], node: &Node) {
-        if let Some(command) = parse_remote(message, node, &self.revocations) {
-            let shared = self.shared.clone();
-            node.command(command, move |replies| {
-                let affected = replies.iter().map(WorkerReply::affected).sum();
-                shared.queue.add(Input::Performed(id, affected));
-            });
+    /// Answers another node, or lets the workers perform its command.
+    fn perform_command(&mut self, id: CommandId, message: &[u8], node: &Node, now: Instant) {
+        match parse_remote(message, node, &self.revocations, self.longest_answer) {
+            Some(RemoteRequest::Perform(command)) => {
+                let shared = self.shared.clone();
+                node.command(command, move |replies| {
+                    let affected = replies.iter().map(WorkerReply::affected).sum();
+                    shared.queue.add(Input::Performed(id, affected));
+                });
+            }
+            Some(RemoteRequest::Answer(content)) => {
+                self.relay.handle_performed(id, 0, &content, now);
+            }
+            None => {}
         }
     }
 

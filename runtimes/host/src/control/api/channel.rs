@@ -1,6 +1,6 @@
-//! The methods that concern one channel, or list channels.
+//! The methods that concern one channel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +19,6 @@ use serde_json::json;
 use smol::channel::RecvError;
 
 use super::error::{MethodError, MethodErrorCode};
-use super::glob;
 use super::params::Params;
 use super::result::{MethodResult, from_text, raw};
 use crate::channels::Node;
@@ -140,18 +139,6 @@ fn with_history(node: &Node, params: &Params<'_>) -> Result<(String, HistoryOpti
         MethodError::new(MethodErrorCode::NotAvailable, advice)
     })?;
     Ok((channel, history, options.publication_data_format == DataFormat::Binary))
-}
-
-/// Lists the channels with subscribers whose names match a pattern.
-pub(in super::super) fn channels(node: &Node, params: &Params<'_>) -> MethodResult {
-    let pattern = params.text("pattern")?;
-    let matches = |name: &str| pattern.is_empty() || glob::matches(&pattern, name);
-    let listed: BTreeMap<_, _> = node
-        .channels(matches)
-        .into_iter()
-        .map(|(name, subscriptions)| (name.to_string(), json!({ "num_clients": subscriptions })))
-        .collect();
-    Ok(raw(&json!({ "channels": listed })))
 }
 
 /// Returns the options of a channel.

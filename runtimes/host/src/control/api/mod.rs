@@ -2,7 +2,7 @@
 //!
 //! * `call` parses requests with one or more calls of methods.
 //! * `params` reads the parameters of a method, `result` writes its result, `error` reports that it was not performed.
-//! * `publish` publishes, `channel` answers queries about channels, `glob` compares their names with patterns.
+//! * `publish` publishes, `channel` answers queries about channels. `listed` lists them, `glob` compares their names with patterns.
 //! * `revoke` parses a revocation.
 //! * `remote` has the messages of commands to the clients of other nodes.
 //! * `instances` describes this instance and the others.
@@ -15,6 +15,7 @@ mod connections;
 mod error;
 mod glob;
 mod instances;
+mod listed;
 mod others;
 mod params;
 mod publish;
@@ -23,12 +24,13 @@ mod result;
 mod revoke;
 
 pub(super) use call::{Call, batch, lines, single};
-pub(super) use channel::{channels, history, history_remove, presence, presence_stats};
+pub(super) use channel::{history, history_remove, presence, presence_stats};
 pub(super) use clients::ClientCall;
 pub(super) use connections::{Listing, listing};
 pub(super) use error::{ErrorMode, MethodError, MethodErrorCode};
 pub(crate) use instances::{Instance, describe};
 pub(super) use instances::{InstanceInfo, info};
+pub(super) use listed::channels;
 pub(super) use others::Others;
 pub(super) use params::Params;
 pub(super) use publish::{broadcast, publish};

@@ -64,10 +64,17 @@ impl Others {
 impl PendingOthers {
     /// Returns the answers of other nodes, of which each has 2 s.
     pub(in super::super) async fn answers(self) -> Others {
+        self.contents().await.0
+    }
+
+    /// Returns the answers of other nodes, and what they contain.
+    pub(super) async fn contents(self) -> (Others, Vec<Box<[u8]>>) {
         match self.answer.recv().await {
-            Ok(ServerAnswer::Command { affected, nodes, silent }) => Others::Done { affected, nodes, silent },
-            Ok(_) | Err(_) if self.is_revocation => Others::Pending,
-            Ok(_) | Err(_) => Others::Unreachable,
+            Ok(ServerAnswer::Command { affected, nodes, silent, contents }) => {
+                (Others::Done { affected, nodes, silent }, contents)
+            }
+            Ok(_) | Err(_) if self.is_revocation => (Others::Pending, Vec::new()),
+            Ok(_) | Err(_) => (Others::Unreachable, Vec::new()),
         }
     }
 }
