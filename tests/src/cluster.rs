@@ -36,6 +36,11 @@ join_leave = true
 force_push_join_leave = true
 "#;
 
+/// Returns whether tests run with the numbers of docs/scale.md, or with every server: `CLUSTER=full`.
+pub fn is_full() -> bool {
+    std::env::var_os("CLUSTER").is_some_and(|value| value == "full")
+}
+
 /// The runtimes of two nodes.
 pub const PAIRS: [[Runtime; 2]; 2] = [[Runtime::Mio, Runtime::Smol], [Runtime::Smol, Runtime::Mio]];
 
@@ -62,6 +67,27 @@ pub fn unconnected(runtime: Runtime, url: &str, settings: &[(&str, &str)]) -> Po
     let engine =
         [("POSTERN_ENGINE", "redis"), ("POSTERN_REDIS_URL", url), ("POSTERN_PERSONAL_CHANNEL", "off")];
     Postern::with(runtime, &[&engine[..], settings].concat()).channels(NAMESPACES).control().start()
+}
+
+/// Starts two nodes with a channels file of this text, and waits until they are connected with Redis.
+///
+/// # Panics
+///
+/// As [`node`].
+#[track_caller]
+pub fn pair(
+    runtimes: [Runtime; 2],
+    redis: &Redis,
+    namespaces: &str,
+    settings: &[(&str, &str)],
+) -> [Postern; 2] {
+    let url = redis.url();
+    let engine = [("POSTERN_ENGINE", "redis"), ("POSTERN_REDIS_URL", url.as_str())];
+    let settings = [&engine[..], settings].concat();
+    let nodes =
+        runtimes.map(|runtime| Postern::with(runtime, &settings).channels(namespaces).control().start());
+    nodes.iter().for_each(|node| drop(node.wait_for("channels are connected with Redis")));
+    nodes
 }
 
 /// Publishes by the server API, and returns the result.

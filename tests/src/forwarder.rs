@@ -11,10 +11,15 @@ use crate::Failure;
 ///
 /// `lines` are whole header lines without CR LF: `User-ID: 1`.
 pub fn start(to: SocketAddr, lines: &'static [&'static str]) -> Result<SocketAddr, Failure> {
+    alternating(vec![to], lines)
+}
+
+/// Does the same with several servers, each of which gets a connection in turn.
+pub fn alternating(to: Vec<SocketAddr>, lines: &'static [&'static str]) -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::while_doing("listening"))?;
     let address = listener.local_addr().map_err(Failure::while_doing("asking for the port"))?;
     thread::spawn(move || {
-        for client in listener.incoming() {
+        for (client, to) in listener.incoming().zip(to.into_iter().cycle()) {
             // The suite reports a failed connection, because it misses a response.
             thread::spawn(move || client.and_then(|client| forward(client, to, lines)));
         }

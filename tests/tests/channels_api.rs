@@ -6,9 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use postern_tests::channels::Client;
+use postern_tests::cluster::{self, PAIRS};
 use postern_tests::postern::{API_KEY, Postern, Runtime};
 use postern_tests::process::{Process, Stream};
-use postern_tests::{at_the_same_time, http, provision, workspace};
+use postern_tests::redis::Redis;
+use postern_tests::{at_the_same_time, http, provision, wait_until, workspace};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -522,29 +524,43 @@ fn clients_are_subscribed_by_the_server() {
 fn cent_calls_every_method() {
     for runtime in Runtime::BOTH {
         let postern = start(runtime);
-        let mut clients = [(); 2].map(|()| Client::connect(&postern, "123", "John Doe"));
-        for client in &mut clients {
-            client.subscribe("news:1");
-        }
-        let presence = call(&postern, "presence", json!({ "channel": "news:1" }));
-        let ids: Vec<String> = presence["presence"].as_object().expect("an object").keys().cloned().collect();
-        let mut python = Command::new("python3");
-        python.arg(workspace::path("tests/tests/peers/server_api.py"));
-        python.arg(format!("http://{}/api", postern.control())).arg(API_KEY).args(&ids);
-        python.env("PYTHONPATH", provision::cent().expect("the SDK"));
-        let mut peer = Process::spawn("cent", &mut python).expect("Python starts");
-        let status = peer.wait(Duration::from_secs(60)).expect("it ends");
-        let output = peer.lines_of(Stream::Out);
-        assert!(status.success() && output == ["done"], "{runtime}: {status}, {:?}", peer.lines());
-        // One client was closed without a code, and then the other one with a code.
-        let mut closed: Vec<(u16, String)> = clients.iter_mut().map(read_to_close).collect();
-        closed.sort();
-        assert_eq!(
-            closed,
-            [(3503, "force disconnect".to_owned()), (4000, "logged out".to_owned())],
-            "{runtime}"
-        );
+        run_cent([&postern; 2], 2);
     }
+}
+
+/// The clients are on one node, and the requests are sent to the other one.
+#[test]
+fn cent_calls_every_method_on_another_node() {
+    for runtimes in PAIRS {
+        let redis = Redis::start();
+        let nodes = cluster::pair(runtimes, &redis, NAMESPACES, &[]);
+        run_cent(nodes.each_ref(), 0);
+    }
+}
+
+/// Connects two clients with the first node, and calls the methods of the second one. `local` is the number of clients there.
+fn run_cent([node, answering]: [&Postern; 2], local: usize) {
+    let mut clients = [(); 2].map(|()| Client::connect(node, "123", "John Doe"));
+    for client in &mut clients {
+        client.subscribe("news:1");
+    }
+    let presence = || call(answering, "presence", json!({ "channel": "news:1" }));
+    let ids = || -> Vec<String> {
+        presence()["presence"].as_object().expect("an object").keys().cloned().collect()
+    };
+    wait_until("both are present", || ids().len() == 2);
+    let mut python = Command::new("python3");
+    python.arg(workspace::path("tests/tests/peers/server_api.py"));
+    python.arg(format!("http://{}/api", answering.control())).arg(API_KEY).args(ids()).arg(local.to_string());
+    python.env("PYTHONPATH", provision::cent().expect("the SDK"));
+    let mut peer = Process::spawn("cent", &mut python).expect("Python starts");
+    let status = peer.wait(Duration::from_secs(60)).expect("it ends");
+    let output = peer.lines_of(Stream::Out);
+    assert!(status.success() && output == ["done"], "{status}, {:?}", peer.lines());
+    // One client was closed without a code, and then the other one with a code.
+    let mut closed: Vec<(u16, String)> = clients.iter_mut().map(read_to_close).collect();
+    closed.sort();
+    assert_eq!(closed, [(3503, "force disconnect".to_owned()), (4000, "logged out".to_owned())]);
 }
 
 /// Returns the code and the reason of the Close that follows other messages.

@@ -9,15 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_tests::channels::Client;
-use postern_tests::cluster::{PAIRS, node, publish};
+use postern_tests::cluster::{PAIRS, is_full, node, publish};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::redis::Redis;
 use postern_tests::wait_until;
 use serde_json::{Value, json};
-
-fn is_full() -> bool {
-    std::env::var_os("CLUSTER").is_some_and(|value| value == "full")
-}
 
 /// Returns a figure for an idle machine, or one for any.
 fn limit(full: Duration) -> Duration {

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_tests::channels::Client;
-use postern_tests::cluster::{PAIRS, unconnected};
+use postern_tests::cluster::{PAIRS, is_full, unconnected};
 use postern_tests::postern::Postern;
 use postern_tests::redis::Redis;
 use postern_tests::switch::Switch;
@@ -275,8 +275,7 @@ fn is_accepted(client: &mut Client, channel: &str, data: &Value) -> bool {
 
 #[test]
 fn each_subscriber_has_everything_or_is_told_while_redis_fails() {
-    let is_full = std::env::var_os("CLUSTER").is_some_and(|value| value == "full");
-    let (count, subscribers) = if is_full { (100, 20) } else { (6, 8) };
+    let (count, subscribers) = if is_full() { (100, 20) } else { (6, 8) };
     for runtimes in PAIRS {
         let mut servers = Servers::start();
         let url = format!("redis://{}", servers.switch.address());

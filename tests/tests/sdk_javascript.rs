@@ -1,16 +1,20 @@
 //! The JavaScript SDK, unmodified, in Node and in a browser, through Traefik with the cookie of the login as the identity:
-//! users talk to each other, the gateway is restarted, and the clients recover all publications.
+//! users talk to each other, the gateway is restarted, and the clients recover all publications. With Redis, the two users are on
+//! different nodes.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use postern_tests::browser::Browser;
+use postern_tests::cluster::{self, PAIRS};
 use postern_tests::gateway::{Addresses, Gateway, Running};
 use postern_tests::identity::{self, Identity};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::{Process, Stream};
-use postern_tests::{ports, provision, workspace};
+use postern_tests::redis::Redis;
+use postern_tests::{forwarder, ports, provision, wait_until, workspace};
 use serde_json::{Value, json};
 
 const NAMESPACES: &str = r#"
@@ -26,23 +30,50 @@ history_ttl = "5m"
 force_recovery = true
 "#;
 
-/// Identity, Traefik with the page of Identity, and Postern with channels.
+/// Identity, Traefik with the page of Identity, and one or two nodes with channels.
 struct Chain {
     traefik: Option<Running>,
     addresses: Addresses,
-    postern: Postern,
+    nodes: Vec<Postern>,
     _identity: Identity,
 }
 
 impl Chain {
     fn start(runtime: Runtime) -> Self {
         let postern = Postern::with(runtime, &[]).channels(NAMESPACES).control().start();
+        Self::with(postern.address(), vec![postern])
+    }
+
+    /// Starts two nodes with Redis, which get connections in turn.
+    fn start_pair(runtimes: [Runtime; 2], redis: &Redis) -> Self {
+        let nodes = cluster::pair(runtimes, redis, NAMESPACES, &[]);
+        let addresses = nodes.iter().map(Postern::address).collect();
+        Self::with(forwarder::alternating(addresses, &[]).expect("a forwarder"), nodes.into())
+    }
+
+    fn with(postern: SocketAddr, nodes: Vec<Postern>) -> Self {
         let identity = Identity::start();
-        let addresses =
-            Addresses { gateway: ports::free(), identity: identity.address(), postern: postern.address() };
-        let mut chain = Self { traefik: None, addresses, postern, _identity: identity };
+        let addresses = Addresses { gateway: ports::free(), identity: identity.address(), postern };
+        let mut chain = Self { traefik: None, addresses, nodes, _identity: identity };
         chain.start_traefik();
         chain
+    }
+
+    /// Runs the conversation of two clients in Node, and checks what they have seen.
+    fn check_in_node(mut self, build: &str) {
+        let packages = provision::javascript_sdk().expect("the SDK");
+        let mut command = Command::new("node");
+        command.arg(workspace::path("tests/tests/peers/sdk.cjs"));
+        command.args([&format!("ws://{}{PATH}", self.addresses.gateway), build, &MISSED.len().to_string()]);
+        command.args([self.cookie("john@example.com"), self.cookie("ann@example.com")]);
+        let mut node = Process::spawn("node", command.env("NODE_PATH", &packages)).expect("Node starts");
+        node.wait_for_line(|line| line == "connected", PATIENCE).expect("both clients talk");
+        self.restart_traefik_and_publish();
+        let status = node.wait(PATIENCE).expect("the conversation ends");
+        assert!(status.success(), "{build}: {status}, {:?}", node.lines());
+        let seen = node.lines_of(Stream::Out).pop().expect("what they have seen");
+        assert_eq!(serde_json::from_str::<Value>(&seen).expect("JSON"), everything(), "{build}");
+        self.wait_for_record();
     }
 
     fn start_traefik(&mut self) {
@@ -55,10 +86,16 @@ impl Chain {
         self.traefik = None;
         for text in MISSED {
             let body = json!({ "channel": "news", "data": { "text": text } });
-            let answer = self.postern.post("/api/publish", &body);
+            let answer = self.nodes[self.nodes.len() - 1].post("/api/publish", &body);
             assert!(answer.status == 200 && answer.json()["result"].is_object(), "{}", answer.json());
         }
         self.start_traefik();
+    }
+
+    /// Waits until the first publication is in the log of a node.
+    fn wait_for_record(&self) {
+        let record = r#"Message from John Doe (123) in news: {"text":"one"}"#;
+        wait_until("it is logged", || self.nodes.iter().any(|node| node.count(record) == 1));
     }
 
     /// Returns the Cookie header of a user.
@@ -75,22 +112,18 @@ fn everything() -> Value {
 
 #[test]
 fn sdk_in_node_misses_nothing_while_the_gateway_is_restarted() {
-    let packages = provision::javascript_sdk().expect("the SDK");
     for (runtime, build) in Runtime::BOTH.into_iter().flat_map(|runtime| BUILDS.map(|build| (runtime, build)))
     {
-        let mut chain = Chain::start(runtime);
-        let mut command = Command::new("node");
-        command.arg(workspace::path("tests/tests/peers/sdk.cjs"));
-        command.args([&format!("ws://{}{PATH}", chain.addresses.gateway), build, &MISSED.len().to_string()]);
-        command.args([chain.cookie("john@example.com"), chain.cookie("ann@example.com")]);
-        let mut node = Process::spawn("node", command.env("NODE_PATH", &packages)).expect("Node starts");
-        node.wait_for_line(|line| line == "connected", PATIENCE).expect("both clients talk");
-        chain.restart_traefik_and_publish();
-        let status = node.wait(PATIENCE).expect("the conversation ends");
-        assert!(status.success(), "{build}: {status}, {:?}", node.lines());
-        let seen = node.lines_of(Stream::Out).pop().expect("what they have seen");
-        assert_eq!(serde_json::from_str::<Value>(&seen).expect("JSON"), everything(), "{build}");
-        chain.postern.wait_for(r#"Message from John Doe (123) in news: {"text":"one"}"#);
+        Chain::start(runtime).check_in_node(build);
+    }
+}
+
+#[test]
+fn sdk_in_node_misses_nothing_on_two_nodes_with_redis() {
+    for (runtimes, build) in PAIRS.into_iter().zip(BUILDS) {
+        let redis = Redis::start();
+        let chain = Chain::start_pair(runtimes, &redis);
+        chain.check_in_node(build);
     }
 }
 
@@ -125,7 +158,7 @@ fn sdk_in_a_browser_misses_nothing_while_the_gateway_is_restarted() {
         chain.restart_traefik_and_publish();
         let seen = browser.value(&format!("conversation.recover({})", MISSED.len()));
         assert_eq!(seen, everything(), "{build}");
-        chain.postern.wait_for(r#"Message from John Doe (123) in news: {"text":"one"}"#);
+        chain.wait_for_record();
     }
 }
 

@@ -1,5 +1,7 @@
-//! The SDK for Rust, `centrifuge-client`, against both binaries, in both encodings.
+//! The SDK for Rust, `centrifuge-client`, against both binaries, in both encodings: with one node, and with Redis and two nodes, of
+//! which the second one has the client that publishes.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
@@ -8,7 +10,9 @@ use centrifuge::{
 };
 use hyper::HeaderMap;
 use postern_tests::backend::{Answer, Backend, Received};
+use postern_tests::cluster::{self, PAIRS};
 use postern_tests::postern::{Postern, Runtime};
+use postern_tests::redis::Redis;
 use serde_json::json;
 use smol::channel::Receiver;
 use smol::stream::StreamExt;
@@ -31,21 +35,31 @@ rpc_hook = true
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs a test for each binary and each encoding, with a backend that returns the arguments of procedures.
-fn for_each(test: impl AsyncFn(&Postern, Protocol)) {
+/// Runs a test for each binary, for two nodes, and for each encoding, with a backend that returns the arguments of procedures. The two
+/// nodes are the same one without Redis.
+fn for_each(test: impl AsyncFn([&Postern; 2], Protocol)) {
+    let backend = Backend::with(decide, Answer::Status(204));
+    let url = backend.url();
+    let settings = [
+        ("POSTERN_HOOK_URL", url.as_str()),
+        ("POSTERN_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+    ];
     for runtime in Runtime::BOTH {
-        let backend = Backend::with(decide, Answer::Status(204));
-        let url = backend.url();
-        let settings = [
-            ("POSTERN_HOOK_URL", url.as_str()),
-            ("POSTERN_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
-        ];
         let postern = Postern::with(runtime, &settings).channels(NAMESPACES).start();
-        for protocol in [Protocol::Protobuf, Protocol::Json] {
-            println!("{runtime}, {protocol:?}");
-            let threads = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            threads.expect("a runtime").block_on(within(test(&postern, protocol)));
-        }
+        in_each_encoding(&test, [&postern; 2], runtime);
+    }
+    for runtimes in PAIRS {
+        let redis = Redis::start();
+        let nodes = cluster::pair(runtimes, &redis, NAMESPACES, &settings);
+        in_each_encoding(&test, nodes.each_ref(), runtimes);
+    }
+}
+
+fn in_each_encoding(test: &impl AsyncFn([&Postern; 2], Protocol), nodes: [&Postern; 2], what: impl Debug) {
+    for protocol in [Protocol::Protobuf, Protocol::Json] {
+        println!("{what:?}, {protocol:?}");
+        let threads = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        threads.expect("a runtime").block_on(within(test(nodes, protocol)));
     }
 }
 
@@ -98,14 +112,14 @@ async fn publication(received: &Receiver<SubscriptionEvent>) -> (String, u64, St
 
 #[test]
 fn users_talk_and_see_each_other() {
-    for_each(async |postern, protocol| {
+    for_each(async |[node, other_node], protocol| {
         let channel = format!("room:{protocol:?}");
-        let john = connect(postern, "123", protocol).await;
+        let john = connect(node, "123", protocol).await;
         let subscription = john.new_subscription(&channel).join_leave(true).build().expect("a subscription");
         let received = events(&subscription);
         subscription.subscribe();
         subscription.ready(Some(PATIENCE)).await.expect("it is subscribed");
-        let jane = connect(postern, "7", protocol).await;
+        let jane = connect(other_node, "7", protocol).await;
         let other = jane.new_subscription(&channel).build().expect("a subscription");
         other.subscribe();
         other.ready(Some(PATIENCE)).await.expect("it is subscribed");
@@ -140,15 +154,15 @@ fn users_talk_and_see_each_other() {
 
 #[test]
 fn a_client_that_was_away_recovers_what_it_has_missed() {
-    for_each(async |postern, protocol| {
+    for_each(async |[node, other_node], protocol| {
         let channel = format!("room:away-{protocol:?}");
-        let john = connect(postern, "123", protocol).await;
+        let john = connect(node, "123", protocol).await;
         let subscription =
             john.new_subscription(&channel).delta(DeltaType::Fossil).build().expect("a subscription");
         let received = events(&subscription);
         subscription.subscribe();
         subscription.ready(Some(PATIENCE)).await.expect("it is subscribed");
-        let jane = connect(postern, "7", protocol).await;
+        let jane = connect(other_node, "7", protocol).await;
         let other = jane.new_subscription(&channel).build().expect("a subscription");
         other.subscribe();
         other.ready(Some(PATIENCE)).await.expect("it is subscribed");
@@ -179,7 +193,7 @@ fn a_client_that_was_away_recovers_what_it_has_missed() {
         assert!(recovered);
         // From a position that the application has kept.
         let history = other.history(HistoryOptions::new()).await.expect("the position");
-        let late = connect(postern, "8", protocol).await;
+        let late = connect(node, "8", protocol).await;
         let since = StreamPosition::new(4, history.epoch);
         let subscription = late.new_subscription(&channel).since(since).build().expect("a subscription");
         let received = events(&subscription);
@@ -195,8 +209,8 @@ fn a_client_that_was_away_recovers_what_it_has_missed() {
 
 #[test]
 fn procedures_are_answered_by_the_backend_and_errors_are_those_of_the_protocol() {
-    for_each(async |postern, protocol| {
-        let client = connect(postern, "123", protocol).await;
+    for_each(async |[node, _], protocol| {
+        let client = connect(node, "123", protocol).await;
         let result = client.rpc("room:echo", r#"{"a":[1,"é"]}"#).await.expect("a result");
         assert_eq!(&*result.data, r#"{"a":[1,"é"]}"#.as_bytes());
         let code = |error: Error| {
