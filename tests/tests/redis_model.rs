@@ -2,7 +2,7 @@
 //! same messages. The commands of nodes are encoded, and the answers decoded, by the code of the engine, and the scripts are the
 //! real ones.
 //!
-//! `REDIS_MODEL=100000` sets the number of commands.
+//! `REDIS_MODEL=100000` sets the number of commands, and compares with Redis 8 and Valkey 9, too.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "most commands and replies need no special treatment")]
 
@@ -21,7 +21,7 @@ use postern_channels::relay::command::{
 use postern_channels::relay::scripts;
 use postern_host::engine::encoding::{self, Encoder};
 use postern_simulation::redis::{Foreign, Message, Server};
-use postern_tests::redis::Redis;
+use postern_tests::redis::{Program, Redis};
 use redis::{ConnectionLike, IntoConnectionInfo, ProtocolVersion, PubSub};
 
 /// The real server.
@@ -48,8 +48,18 @@ type Comparable = Result<String, Cause>;
 
 #[test]
 fn the_model_has_the_answers_of_redis() {
-    let count: usize = std::env::var("REDIS_MODEL").map_or(5_000, |count| count.parse().expect("a number"));
-    let redis = Redis::start();
+    match std::env::var("REDIS_MODEL") {
+        Ok(count) => {
+            let count = count.parse().expect("a number");
+            Program::ALL.into_iter().for_each(|program| compare(program, count));
+        }
+        Err(_) => compare(Program::Distribution, 5_000),
+    }
+}
+
+/// Compares this number of commands.
+fn compare(program: Program, count: usize) {
+    let redis = Redis::of(program, &[]);
     let info = redis.url().into_connection_info().expect("a URL");
     let open = |version| {
         let settings = info.redis_settings().clone().set_protocol(version);
@@ -71,7 +81,7 @@ fn the_model_has_the_answers_of_redis() {
     for number in 0..count {
         pair.step(number, &mut random, &mut history);
     }
-    println!("{count} commands, {} kinds of answers: {:?}", pair.kinds.len(), pair.kinds);
+    println!("{program:?}: {count} commands, {} kinds of answers: {:?}", pair.kinds.len(), pair.kinds);
     let expected = [
         "Publish Published",
         "Publish Duplicate",
