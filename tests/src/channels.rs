@@ -26,6 +26,18 @@ impl Client {
         client
     }
 
+    /// Connects as a user, without pings of the protocol. The client may then stop reading, if `POSTERN_PING_INTERVAL=0` turns the
+    /// pings of WebSocket off.
+    ///
+    /// # Panics
+    ///
+    /// As [`connect`](Client::connect).
+    #[track_caller]
+    pub fn without_pings(postern: &Postern, id: &str, name: &str) -> Client {
+        let target = "/connection/websocket?cf_ws_frame_ping_pong=true";
+        Client::connect_with(handshake(postern, id, name).target(target), json!({})).0
+    }
+
     /// Opens a connection, sends `connect` with these fields, and returns the reply.
     ///
     /// # Panics

@@ -118,6 +118,28 @@ impl Sentinels {
         format!("redis+sentinel://{}/{NAME}", addresses.join(","))
     }
 
+    /// Starts a server again, which was killed, as a replica of the other one. Waits until all sentinels know it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become one.
+    pub fn rejoin(&mut self, server: usize, master: usize) {
+        self.servers[server].start_again();
+        let address = self.servers[master].address();
+        self.servers[server].run(&["REPLICAOF", &address.ip().to_string(), &address.port().to_string()]);
+        wait_until("the replica is connected", || {
+            self.servers[master].run(&["INFO", "replication"]).contains("state=online")
+        });
+        for number in 0..self.sentinels.len() {
+            wait_until("the sentinels can use the replica", || {
+                let replicas = self.ask(number, &["SENTINEL", "REPLICAS", NAME]);
+                let fields: Vec<&str> = replicas.lines().collect();
+                let is = |field: &str, value: &str| fields.windows(2).any(|pair| pair == [field, value]);
+                is("flags", "slave") && is("master-link-status", "ok")
+            });
+        }
+    }
+
     /// Executes a command on a sentinel.
     ///
     /// # Panics
