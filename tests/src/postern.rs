@@ -393,7 +393,30 @@ impl Postern {
         self.process.lines_of(Stream::Out)
     }
 
-    /// Returns the number of lines of the log contain `text`.
+    /// Makes the current resident memory the highest one, and returns it in bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the process has ended.
+    #[track_caller]
+    pub fn reset_peak_memory(&self) -> usize {
+        fs::write(format!("/proc/{}/clear_refs", self.id()), "5").expect("it runs");
+        self.peak_memory()
+    }
+
+    /// Returns the highest resident memory since the last reset, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// As [`reset_peak_memory`](Self::reset_peak_memory).
+    #[track_caller]
+    pub fn peak_memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+    }
+
+    /// Returns the number of lines of the log that contain `text`.
     pub fn count(&self, text: &str) -> usize {
         self.log().iter().filter(|line| line.contains(text)).count()
     }

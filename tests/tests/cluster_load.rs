@@ -1,15 +1,18 @@
-//! Many clients, channels and publications with Redis: a restart of Redis closes no connection and reads little, and an
-//! acknowledged publication survives the node.
+//! Many clients, channels and publications with Redis: a restart of Redis closes no connection and reads little, an acknowledged
+//! publication survives the node, and memory stays within its limits while Redis is frozen.
 //!
 //! `CLUSTER=full` runs it with the numbers of docs/scale.md, and `--nocapture` prints the figures. They need a limit of open files of
 //! 12,000, and an idle machine for the times.
 
 use std::collections::HashSet;
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_tests::channels::Client;
 use postern_tests::cluster::{PAIRS, is_full, node, publish};
+use postern_tests::frames::{self, TEXT};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::redis::Redis;
 use postern_tests::wait_until;
@@ -160,6 +163,116 @@ fn an_acknowledged_publication_survives_the_node() {
             "{runtimes:?}: {total} publications were acknowledged before {rounds} nodes were killed, and all are there"
         );
     }
+}
+
+#[test]
+fn memory_stays_within_its_limits_while_redis_is_frozen() {
+    const MIB: usize = 1024 * 1024;
+    const HISTORY: usize = 16 * MIB;
+    /// `POSTERN_REDIS_QUEUE`, for commands and for messages.
+    const QUEUES: usize = 2 * 8 * MIB;
+    /// The events that wait for a worker.
+    const INBOX: usize = 8 * MIB;
+    let (rate, seconds) = if is_full() { (20_000, 60) } else { (4_000, 5) };
+    for runtime in Runtime::BOTH {
+        let redis = Redis::start();
+        let history = HISTORY.to_string();
+        let settings = [
+            ("POSTERN_LOG_MESSAGES", "off"),
+            ("POSTERN_WORKERS", "1"),
+            ("POSTERN_HISTORY_MEMORY", &history),
+            ("POSTERN_PING_INTERVAL", "0"),
+        ];
+        let postern = node(runtime, &redis, &settings);
+        let mut load = Load::start(&postern);
+        load.run(rate / 10, 2);
+        let before = postern.reset_peak_memory();
+        redis.freeze();
+        let start = Instant::now();
+        let sent = load.run(rate, seconds);
+        let (took, highest) = (start.elapsed(), postern.peak_memory());
+        redis.thaw();
+        let limit = (before + HISTORY + QUEUES + INBOX) * 11 / 10;
+        println!(
+            "{runtime}: {sent} publications within {took:?} while Redis was frozen; {} KiB of resident memory before, and at most {} \
+             KiB of {}",
+            before / 1024,
+            highest / 1024,
+            limit / 1024
+        );
+        assert!(highest <= limit, "{runtime}: {highest} bytes of {limit}");
+        postern.wait_for_count("channels are connected with Redis", 2);
+        publish(&postern, &json!({ "channel": "open:0", "data": 1 }));
+        assert_eq!(postern.count("side: server"), 0, "a connection was closed");
+    }
+}
+
+/// Clients that publish to channels with and without history, and one that is subscribed to all of them.
+struct Load {
+    publishers: Vec<TcpStream>,
+    subscriber: TcpStream,
+}
+
+impl Load {
+    const PUBLISHERS: usize = 20;
+
+    fn start(postern: &Postern) -> Load {
+        let mut subscriber = Client::without_pings(postern, "7", "Jane Roe");
+        for number in 0..Load::PUBLISHERS {
+            for namespace in ["open", "live"] {
+                subscriber.subscribe(&format!("{namespace}:{number}"));
+            }
+        }
+        let publishers = (0..Load::PUBLISHERS)
+            .map(|_| stream(&Client::without_pings(postern, "123", "John Doe")))
+            .collect();
+        let load = Load { publishers, subscriber: stream(&subscriber) };
+        for stream in load.publishers.iter().chain([&load.subscriber]) {
+            let mut stream = stream.try_clone().expect("a descriptor");
+            // It ends with the connection.
+            thread::spawn(move || _ = io::copy(&mut stream, &mut io::sink()));
+        }
+        load
+    }
+
+    /// Publishes at this rate, and returns the number of publications.
+    fn run(&mut self, rate: usize, seconds: u64) -> usize {
+        const STEP: Duration = Duration::from_millis(50);
+        let steps = (seconds * 1000 / STEP.as_millis() as u64) as u32;
+        let each = rate * STEP.as_millis() as usize / 1000 / Load::PUBLISHERS;
+        let frame = |number: usize| {
+            let line = |count: usize| {
+                let channel = format!("{}:{number}", if count.is_multiple_of(2) { "open" } else { "live" });
+                json!({ "id": 3, "publish": { "channel": channel, "data": "x".repeat(200) } }).to_string()
+            };
+            frames::client(TEXT, (0..each).map(line).collect::<Vec<_>>().join("\n").as_bytes())
+        };
+        let frames: Vec<Vec<u8>> = (0..Load::PUBLISHERS).map(frame).collect();
+        let start = Instant::now();
+        for step in 0..steps {
+            for (stream, frame) in self.publishers.iter_mut().zip(&frames) {
+                stream.write_all(frame).expect("a message is sent");
+            }
+            thread::sleep((STEP * (step + 1)).saturating_sub(start.elapsed()));
+        }
+        steps as usize * each * Load::PUBLISHERS
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for stream in self.publishers.iter().chain([&self.subscriber]) {
+            // The server may have closed it already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Returns the stream of a client, without a time limit for reads.
+fn stream(client: &Client) -> TcpStream {
+    let stream = client.open.socket.get_ref().try_clone().expect("a descriptor");
+    stream.set_read_timeout(None).expect("no time limit");
+    stream
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, thread};
 
 use flate2::{Decompress, FlushDecompress};
 use postern_tests::frames::{TEXT, client, receive, server};
@@ -88,12 +88,12 @@ fn a_large_message_is_held_once_while_its_clients_read() {
         let mut highest = 0;
         // The first message makes the buffers of the process as large as they become.
         for _ in 0..3 {
-            let before = reset_peak(&postern);
+            let before = postern.reset_peak_memory();
             highest = broadcast(&postern, &mut streams) - before;
             assert_eq!(postern.metric("postern_memory_held_bytes"), Some(0.0));
         }
         println!("{count} connections that read 64 KiB: {highest} bytes of resident memory");
-        assert!(highest <= (FRAME + 1024 * 1024) as i64, "{highest} bytes");
+        assert!(highest <= FRAME + 1024 * 1024, "{highest} bytes");
         assert_eq!(postern.metric("postern_memory_held_bytes"), Some(0.0));
         assert_eq!(postern.count("WebSocket connection closed"), 0);
     }
@@ -124,7 +124,7 @@ fn clients_that_stop_reading_hold_little_and_close_no_other() {
             })
             .collect();
         broadcast(&postern, &mut readers);
-        let (before, messages) = (reset_peak(&postern), 6);
+        let (before, messages) = (postern.reset_peak_memory(), 6);
         for _ in 1..messages {
             broadcast(&postern, &mut readers);
         }
@@ -135,13 +135,13 @@ fn clients_that_stop_reading_hold_little_and_close_no_other() {
             while held() < FRAME + 100 * count && Instant::now() < end {
                 thread::sleep(Duration::from_millis(10));
             }
-            let (held, growth) = (held(), peak(&postern) - before);
+            let (held, growth) = (held(), postern.peak_memory() - before);
             println!("{runtime}, {count} connections that read nothing: {growth} bytes, {held} are counted");
             assert!(held >= FRAME + 100 * count, "they have accepted all of it: {held} bytes");
             assert!(held <= shared + 200 * count, "{held} bytes");
             // Buffers of the test's other clients matter less if there are many.
             let other = if is_full() { 1 << 17 } else { 1 << 20 };
-            assert!(growth <= (shared + 200 * count + other) as i64, "{growth} bytes");
+            assert!(growth <= shared + 200 * count + other, "{growth} bytes");
             assert_eq!(postern.count("WebSocket connection closed"), 0);
         }
         // All clients that read are still connected.
@@ -202,7 +202,7 @@ fn is_full() -> bool {
 
 /// Sends 64 KiB to all connections, and reads it from these. Returns the highest resident memory of the server.
 #[track_caller]
-fn broadcast(postern: &Postern, streams: &mut [TcpStream]) -> i64 {
+fn broadcast(postern: &Postern, streams: &mut [TcpStream]) -> usize {
     let text = "x".repeat(64 * 1024);
     let frame = server(TEXT, text.as_bytes());
     thread::scope(|scope| {
@@ -211,21 +211,7 @@ fn broadcast(postern: &Postern, streams: &mut [TcpStream]) -> i64 {
             assert!(receive(stream, frame.len()) == frame, "a message arrives whole");
         }
     });
-    peak(postern)
-}
-
-/// Makes the current resident memory of the server the highest one, and returns it in bytes.
-fn reset_peak(postern: &Postern) -> i64 {
-    fs::write(format!("/proc/{}/clear_refs", postern.id()), "5").expect("it runs");
-    peak(postern)
-}
-
-/// Returns the highest resident memory of the server, in bytes.
-fn peak(postern: &Postern) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", postern.id())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    let kib: i64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib * 1024
+    postern.peak_memory()
 }
 
 /// Inflates a message without context takeover.
