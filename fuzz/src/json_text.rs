@@ -97,7 +97,7 @@ fn check_as_part_of_a_reply(compact: &[u8]) {
 }
 
 /// Returns the bytes of a valid JSON text that are not white space outside of strings.
-fn without_space(text: &[u8]) -> Vec<u8> {
+pub(crate) fn without_space(text: &[u8]) -> Vec<u8> {
     let mut is_string = false;
     let mut is_escaped = false;
     let is_kept = |&byte: &u8| {
@@ -114,7 +114,7 @@ fn without_space(text: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the highest number of arrays and objects inside each other in a valid JSON text.
-fn levels(text: &str) -> u32 {
+pub(crate) fn levels(text: &str) -> u32 {
     let mut is_string = false;
     let mut is_escaped = false;
     let (mut depth, mut deepest) = (0, 0);

@@ -10,6 +10,7 @@
 //! * [`channels_file`]: the channels file. [`permissions`]: decisions about channels.
 //! * [`json_commands`], [`protobuf_commands`]: messages of clients of channels. [`json_text`]: values that they contain.
 //! * [`delta`]: differences between publications.
+//! * [`deliveries`]: messages of a broker. [`relay`]: a node whose Redis answers and sends anything.
 //!
 //! All assert more than that nothing panics. Where they can, they compare with a second implementation that was written
 //! from the standard, or with another library.
@@ -17,6 +18,7 @@
 pub mod assertion;
 pub mod channels_file;
 pub mod connection;
+pub mod deliveries;
 pub mod delta;
 pub mod extensions;
 pub mod head;
@@ -26,6 +28,7 @@ pub mod json_text;
 pub mod log_line;
 pub mod permissions;
 pub mod protobuf_commands;
+pub mod relay;
 pub mod worker;
 
 mod driver;

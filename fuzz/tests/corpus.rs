@@ -6,8 +6,8 @@ use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
 use postern_fuzz::{
-    assertion, channels_file, connection, delta, extensions, head, inflate, json_commands, json_text,
-    log_line, permissions, protobuf_commands, worker,
+    assertion, channels_file, connection, deliveries, delta, extensions, head, inflate, json_commands,
+    json_text, log_line, permissions, protobuf_commands, relay, worker,
 };
 
 /// Runs `check` on every file of a folder.
@@ -85,6 +85,16 @@ fn channels_files() {
 #[test]
 fn decisions() {
     replay("corpus/permissions", permissions::check);
+}
+
+#[test]
+fn messages_of_a_broker() {
+    replay("corpus/deliveries", deliveries::check);
+}
+
+#[test]
+fn a_redis_that_answers_anything() {
+    replay("corpus/relay", relay::check);
 }
 
 #[test]
