@@ -137,10 +137,10 @@ impl Command {
         }
     }
 
-    /// Returns about how many bytes of memory the command keeps.
+    /// Returns about how many bytes of memory the command keeps. The client of Redis also keeps the encoded form of a publication.
     pub fn memory(&self) -> usize {
         let more = match self {
-            Command::Publish(publish) => size_of::<PublishCommand>() + publish.body.len(),
+            Command::Publish(publish) => size_of::<PublishCommand>() + 2 * publish.body.len() + ENCODED,
             Command::Send { message, .. } => message.len(),
             Command::Read(_) => size_of::<ReadCommand>(),
             Command::Subscribe(topics) | Command::Unsubscribe(topics) => topics.len() * 64,
@@ -160,6 +160,9 @@ impl Command {
         size_of::<Command>() + more
     }
 }
+
+/// The memory of the keys and arguments of an encoded publication.
+const ENCODED: usize = 512;
 
 /// The properties of a stream that a script needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
