@@ -47,6 +47,7 @@ impl CloseCode {
             REPLACED => "replaced",
             SLOW_CONSUMER => "slow consumer",
             RATE_EXCEEDED => "rate exceeded",
+            TOO_MANY_CONNECTIONS => "too many connections",
             _ => "closed by the server",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::close_code::CloseCode;
 use crate::id::ConnectionId;
 
 /// Counts the connections of each user of a process, for all its workers. The host provides it, because state that
@@ -30,7 +31,7 @@ pub enum Decision {
     },
 }
 
-/// A connection that closes with 4409, because its user has a newer one.
+/// A connection that closes because its user has others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replaced {
     /// The number of its worker.
@@ -39,4 +40,7 @@ pub struct Replaced {
     pub user: Box<str>,
     /// The connection that closes.
     pub connection: ConnectionId,
+    /// The code of the Close: [`REPLACED`](crate::close_code::REPLACED) if the user has a newer one, or
+    /// [`TOO_MANY_CONNECTIONS`](crate::close_code::TOO_MANY_CONNECTIONS) if the user has the maximum number without it.
+    pub code: CloseCode,
 }

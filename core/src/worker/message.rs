@@ -46,7 +46,7 @@ pub enum WorkerEffect<E = Infallible> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerMessage {
-    /// Close a connection that a newer one of the same user has replaced.
+    /// Close a connection, because its user has others.
     Replace(Replaced),
     /// Refresh the token of connections, and answer.
     Refresh(Arc<Refresh>),

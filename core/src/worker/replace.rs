@@ -1,4 +1,4 @@
-//! Connections that close because their user has a newer one.
+//! Connections that close because their user has others.
 
 use std::time::Instant;
 
@@ -6,16 +6,16 @@ use super::admin::Selector;
 use super::message::{PeerMessage, WorkerEffect};
 use super::refresh::PeerRequest;
 use super::{Application, Key, Worker};
-use crate::close_code::{self, CloseCode};
+use crate::close_code::CloseCode;
 use crate::policy::Replaced;
 use crate::record::Recorder;
 
 impl<A: Application> Worker<A> {
-    /// Closes, with 4409, a connection that has been replaced at another worker. It is [due](Worker::next_due) afterwards.
+    /// Closes a connection that has been replaced at another worker, or that is too many for its user on all nodes. It is [due](Worker::next_due) afterwards.
     /// A connection that has ended is ignored.
     pub(super) fn replace(&mut self, replaced: &Replaced, now: Instant) {
         if let Some(key) = self.find_replaced(replaced) {
-            self.close_replaced(key, now);
+            self.close_replaced(key, replaced.code, now);
             self.due.push_back(key);
         }
     }
@@ -43,7 +43,7 @@ impl<A: Application> Worker<A> {
                 let worker = replaced.worker;
                 self.effects.push_back(WorkerEffect::ToPeer(worker, PeerMessage::Replace(replaced)));
             } else if let Some(key) = self.find_replaced(&replaced) {
-                self.close_replaced(key, now);
+                self.close_replaced(key, replaced.code, now);
                 return Some(key);
             }
         }
@@ -56,9 +56,8 @@ impl<A: Application> Worker<A> {
         self.find(&Selector::User(replaced.user.to_string())).into_iter().find(is_it)
     }
 
-    fn close_replaced(&mut self, key: Key, now: Instant) {
+    fn close_replaced(&mut self, key: Key, code: CloseCode, now: Instant) {
         self.turn(key, now, |connection, _, turn| {
-            let code = CloseCode(close_code::REPLACED);
             connection.disconnect(turn, code, code.reason());
         });
     }

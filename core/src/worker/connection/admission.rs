@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::bearer_token::BearerToken;
-use crate::close_code::CloseCode;
+use crate::close_code::{self, CloseCode};
 
 use super::pacing::Pacing;
 use super::watch::TokenWatch;
@@ -415,7 +415,8 @@ pub(super) fn enter_user<A>(
         Decision::Admitted => {}
         Decision::Refused => return Err(HandshakeError::TooMany),
         Decision::Replace { worker, connection } => {
-            let replaced = Replaced { worker, user: user.into(), connection };
+            let code = CloseCode(close_code::REPLACED);
+            let replaced = Replaced { worker, user: user.into(), connection, code };
             context.shared.requests.borrow_mut().push(PeerRequest::Replace(replaced));
         }
     }
