@@ -6,7 +6,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "most commands and replies need no special treatment")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use postern_channels::exchange::{HistoryOptions, Version};
 use postern_channels::publication::{ClientId, Epoch};
 use postern_channels::relay::command::{
     AddPresence, Cause, Command, PublishCommand, Range, ReadCommand, RemovePresence, Reply, StreamState,
-    Topic,
+    Topic, UserLimit, WriteUser,
 };
 use postern_channels::relay::scripts;
 use postern_host::engine::encoding::{self, Encoder};
@@ -72,7 +72,7 @@ fn compare(program: Program, count: usize) {
     let messages = subscribers.iter_mut().map(redis::Connection::as_pubsub).collect();
     let model = Server::new("first".to_owned());
     let (revocations, kinds) = (Vec::new(), BTreeSet::new());
-    let mut pair = Pair { real, messages, model, now: 1_000_000, revocations, kinds };
+    let mut pair = Pair { real, messages, model, now: 1_000_000_000_000, revocations, kinds };
     for pubsub in &pair.messages {
         pubsub.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
     }
@@ -95,6 +95,9 @@ fn compare(program: Program, count: usize) {
         "Reap true",
         "Lease expired",
         "Nodes",
+        "User excess",
+        "WriteUser Server",
+        "WriteUser Storage",
         "ReadNodes Server",
         "Send 1",
         "Send 2",
@@ -204,12 +207,14 @@ impl Pair<'_> {
     /// Does something at both servers that nodes do not do.
     fn interfere(&mut self, random: &mut Rng, history: &mut Vec<String>) {
         let channel = channel(random);
-        let key = match random.u32(0..6) {
+        let key = match random.u32(0..8) {
             0 => format!("m:{{{channel}}}"),
             1 => format!("s:{{{channel}}}"),
             2 => format!("i:{{{channel}}}:k1"),
             3 => "leases".to_owned(),
             4 => "nodes".to_owned(),
+            5 => format!("u:{{u{}}}", random.u32(0..2)),
+            6 => format!("uk:{:016x}", random.u64(1..5)),
             _ => "rv".to_owned(),
         };
         let stream = format!("s:{{{channel}}}");
@@ -222,6 +227,12 @@ impl Pair<'_> {
                 let field = *random.choice(["e", "s", "r", "v"].as_slice()).unwrap_or(&"e");
                 let value = *random.choice(["x", "", "7", "-1", "abcdefgh"].as_slice()).unwrap_or(&"");
                 Foreign::SetField(meta, field.into(), value.into())
+            }
+            14 if is_writable && random.bool() => {
+                let field = if random.bool() { "junk" } else { "0000000000000001/7" };
+                let value =
+                    *random.choice(["x", "", "1000/", "7/1", "/1", "1.5/2"].as_slice()).unwrap_or(&"");
+                Foreign::SetField(format!("u:{{u{}}}", random.u32(0..2)), field.into(), value.into())
             }
             5 if is_writable => {
                 let id = (random.u64(0..30), random.u64(0..2));
@@ -312,7 +323,8 @@ impl Pair<'_> {
             }
             55..=57 => Command::Clear { channel },
             58..=61 => Command::AddRevocation(body(random)),
-            62..=64 => Command::ReadRevocations { after: "".into() },
+            62 => Command::ReadRevocations { after: "".into() },
+            63..=64 => Command::WriteUser(Box::new(write_user(random, lease, time))),
             65..=66 => Command::ReadNodes,
             67..=70 => {
                 let is_short = random.u32(0..8) == 0;
@@ -340,7 +352,8 @@ impl Pair<'_> {
             98 => Command::Role,
             _ => Command::LoadScripts,
         };
-        let has_time = matches!(command, Command::Publish(_) | Command::AddPresence(_));
+        let has_time =
+            matches!(command, Command::Publish(_) | Command::AddPresence(_) | Command::WriteUser(_));
         (command, is_short && has_time)
     }
 }
@@ -384,6 +397,26 @@ fn body(random: &mut Rng) -> Arc<[u8]> {
     (0..len).map(|_| random.u8(..)).collect()
 }
 
+/// The connections have ages that differ by far more than the commands take.
+fn write_user(random: &mut Rng, lease: u64, time: Duration) -> WriteUser {
+    let count = random.usize(0..4);
+    let mut connections = BTreeMap::new();
+    for _ in 0..count {
+        let number = random.u64(1..6);
+        connections.insert(number, Duration::from_secs(1_000 * (lease * 10 + number)));
+    }
+    let limit = UserLimit { most: random.usize(1..5), closes_newest: random.bool() };
+    let user = format!("u{}", random.u32(0..2)).into();
+    WriteUser {
+        user,
+        lease,
+        time,
+        node: random.u64(1..3),
+        limit,
+        connections: connections.into_iter().collect(),
+    }
+}
+
 fn version(random: &mut Rng) -> Version {
     let number = *random.choice([0, 1, 2, 5, 1 << 53, u64::MAX].as_slice()).unwrap_or(&0);
     Version { number, epoch: if random.bool() { "a".into() } else { "".into() } }
@@ -398,6 +431,7 @@ fn kind(command: &Command, result: &Result<Reply, postern_channels::relay::comma
         Ok(Reply::Published { outcome, .. }) => format!("{name} {outcome:?}"),
         Ok(Reply::Read { entries, .. }) if !entries.is_empty() => format!("{name} entries"),
         Ok(Reply::Nodes(nodes)) if !nodes.is_empty() => "Nodes".to_owned(),
+        Ok(Reply::User { excess, .. }) if !excess.is_empty() => "User excess".to_owned(),
         Ok(Reply::Lease { expired, .. }) if !expired.is_empty() => "Lease expired".to_owned(),
         Ok(Reply::Reaped { is_done }) => format!("{name} {is_done}"),
         Ok(Reply::Sent { receivers }) => format!("{name} {receivers}"),

@@ -157,7 +157,9 @@ pub(super) fn translate(code: CloseCode) -> Option<Disconnect> {
         CloseCode(close_code::UNAUTHORIZED) => Some(Disconnect::ConnectionExpired),
         CloseCode(close_code::FORBIDDEN) => Some(Disconnect::ForceDisconnect),
         CloseCode(close_code::NO_PONG) => Some(Disconnect::NoPong),
-        CloseCode(close_code::REPLACED) => Some(Disconnect::ConnectionLimit),
+        CloseCode(close_code::REPLACED | close_code::TOO_MANY_CONNECTIONS) => {
+            Some(Disconnect::ConnectionLimit)
+        }
         CloseCode(close_code::SLOW_CONSUMER) => Some(Disconnect::Slow),
         CloseCode(close_code::RATE_EXCEEDED) => Some(Disconnect::TooManyRequests),
         _ => None,

@@ -107,6 +107,8 @@ pub enum Command {
         /// The channel.
         channel: Arc<str>,
     },
+    /// Writes the connections of a user on this node, and asks which ones are too many on all nodes, by a script.
+    WriteUser(Box<WriteUser>),
     /// Removes the entries of a channel's stream. Its position stays.
     Clear {
         /// The channel.
@@ -133,6 +135,7 @@ impl Command {
             | Command::AddPresence(_)
             | Command::RemovePresence(_)
             | Command::ReadPresence { .. }
+            | Command::WriteUser(_)
             | Command::Clear { .. } => Place::Commands,
         }
     }
@@ -155,6 +158,7 @@ impl Command {
             | Command::ReadPresence { .. }
             | Command::Clear { .. } => 0,
             Command::AddPresence(add) => add.clients.iter().map(|(_, info)| 64 + info.len()).sum(),
+            Command::WriteUser(write) => size_of::<WriteUser>() + write.connections.len() * 32,
             Command::RemovePresence(remove) => size_of::<RemovePresence>() + remove.leave.len(),
         };
         size_of::<Command>() + more
@@ -234,6 +238,32 @@ pub struct RemovePresence {
     pub leave: Arc<[u8]>,
 }
 
+/// The connections of a user on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteUser {
+    /// The user.
+    pub user: Arc<str>,
+    /// The lease that the entries belong to.
+    pub lease: u64,
+    /// The time for which the lease holds, if the server does not know it any more.
+    pub time: Duration,
+    /// The node, which is informed if its connections become too many.
+    pub node: u64,
+    /// The limit.
+    pub limit: UserLimit,
+    /// The connections, by the numbers that their node has given to them, and how long ago they were admitted.
+    pub connections: Vec<(u64, Duration)>,
+}
+
+/// The most connections of each user on all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserLimit {
+    /// Their number.
+    pub most: usize,
+    /// Whether the newest connections above the limit are closed, and not the oldest ones.
+    pub closes_newest: bool,
+}
+
 /// A range of the entries of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
@@ -280,6 +310,13 @@ pub enum Reply {
     Present {
         /// Whether the server has known their lease.
         was_known: bool,
+    },
+    /// The connections of a user were written.
+    User {
+        /// Whether the server has known their lease.
+        was_known: bool,
+        /// The connections of this node that are too many.
+        excess: Vec<u64>,
     },
     /// Entries of a lease were removed.
     Reaped {

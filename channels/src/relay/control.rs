@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::command::{Command, Failure, Topic};
 use super::message::Reader;
+use super::users::CHANGED;
 use super::{Call, Relay, RelayEvent, ServerAnswer};
 
 /// The node that has sent a command, and the number that it has given to it.
@@ -148,6 +149,11 @@ impl Relay {
 
     /// A message to this node has arrived.
     pub(super) fn handle_node_message(&mut self, message: &[u8]) {
+        if let [CHANGED, user @ ..] = message
+            && let Ok(user) = str::from_utf8(user)
+        {
+            return self.users.change(user.into());
+        }
         let mut reader = Reader(message);
         let parts = (reader.byte(), reader.u64(), reader.u64());
         let (Some(ANSWER), Some(number), Some(affected)) = parts else {

@@ -1,10 +1,10 @@
 //! The interface of a relay with its host: configuration, requests, answers and events.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::CommandId;
-use super::command::Failure;
+use super::command::{Failure, UserLimit};
 use super::link::{LinkConfig, LinkStats};
 use crate::engine::Inboxes;
 use crate::exchange::{Exchange, History, HistoryError, HistoryOptions, HistoryQuery, Publish};
@@ -24,6 +24,8 @@ pub struct RelayConfig {
     pub position_check: Duration,
     /// The most reads of streams in a second. 0: any number.
     pub recover_rate: u32,
+    /// The most connections of each user on all nodes.
+    pub user_limit: Option<UserLimit>,
 }
 
 /// The service for clients while the engine cannot be reached.
@@ -35,7 +37,7 @@ pub enum WhenDown {
     Refuse,
 }
 
-/// The exchanges of a node.
+/// The exchanges of a node, and the connections of its users.
 pub trait Local {
     /// The inboxes of its workers.
     type Inboxes<'a>: Inboxes;
@@ -47,6 +49,12 @@ pub trait Local {
         channel: &str,
         operate: impl for<'a> FnOnce(&mut Exchange, &mut Self::Inboxes<'a>) -> R,
     ) -> R;
+
+    /// Returns the connections of a user with the times of their admission, if the connections of users are counted.
+    fn connections(&mut self, user: &str) -> Vec<(u64, Instant)>;
+
+    /// Returns the users with connections, if the connections of users are counted.
+    fn users(&mut self) -> Vec<Arc<str>>;
 
     /// Returns the time for publications, in milliseconds since the Unix epoch.
     fn time(&self) -> i64;
@@ -125,6 +133,13 @@ pub enum RelayEvent {
     Command(CommandId, Box<[u8]>),
     /// Describe this node, and then call [`Relay::handle_description`](super::Relay::handle_description).
     Describe,
+    /// Close a connection, because its user has too many on all nodes. It may have ended.
+    Close {
+        /// The user.
+        user: Arc<str>,
+        /// The number of the connection.
+        connection: u64,
+    },
     /// Revoke credentials. Some may be revoked already.
     Revocations(Vec<Vec<u8>>),
     /// The engine is connected, and all subscriptions exist: log it.

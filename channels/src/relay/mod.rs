@@ -17,7 +17,7 @@
 //!
 //! * `interface`: the values between a relay and its host.
 //! * [`link`]: the connections; [`command`]: commands and replies; [`scripts`]: the scripts of Redis.
-//! * `control`: commands to the clients of all nodes; `presence`: the presence on all nodes.
+//! * `control`: commands to the clients of all nodes; `presence`: the presence on all nodes; `users`: the limit of connections.
 //! * `message`: the encoding of publications; `publishing`: publications of this node; `streams`: the copies of streams.
 
 pub mod command;
@@ -29,6 +29,7 @@ mod presence;
 mod publishing;
 pub mod scripts;
 mod streams;
+mod users;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use self::link::{Action, Attempt, Link, LinkEvent, Ticket};
 use self::presence::{Gone, Leases};
 use self::publishing::Own;
 use self::streams::{Phase, Stream};
+use self::users::Users;
 use crate::engine::{Answer, ChannelEvent, ClientRef, Inboxes, Operation, Request};
 use crate::exchange::{HistoryQuery, WorkerId};
 use crate::hash::Seeded;
@@ -71,6 +73,7 @@ pub struct Relay {
     closes: Vec<(WorkerId, Request)>,
     control: Control,
     leases: Leases,
+    users: Users,
     /// Streams that must be read.
     due: VecDeque<Arc<str>>,
     /// When reads that have failed are repeated.
@@ -119,6 +122,8 @@ enum Call {
     Lease(u64),
     /// The descriptions of all nodes.
     Nodes(u64),
+    /// The connections of a user.
+    User(Arc<str>),
     /// The removal of the entries of a lease, and whether it is announced.
     Reap(u64, bool),
     /// A revocation.
@@ -167,6 +172,7 @@ impl Relay {
             closes: Vec::new(),
             control: Control::default(),
             leases: Leases::default(),
+            users: Users::new(config.user_limit),
             due: VecDeque::new(),
             retries: VecDeque::new(),
             reads: 0,
@@ -216,6 +222,7 @@ impl Relay {
             [&self.patience, &self.vacancies, &self.checks, &self.retries].into_iter().filter_map(first);
         let rate = self.is_rate_limited().then(|| self.rate.at + RATE_STEP);
         let control = self.control.poll_timeout().into_iter().chain(self.leases.poll_timeout());
+        let control = control.chain(self.users.poll_timeout());
         self.link.poll_timeout().into_iter().chain(echo).chain(queues).chain(rate).chain(control).min()
     }
 
@@ -283,8 +290,10 @@ impl Relay {
         }
         self.handle_control_timeout(now);
         self.handle_lease_timeout(now);
+        self.users.handle_timeout(now);
         self.send_reads(now, local);
         self.write_presence(now, local);
+        self.write_users(now, local);
     }
 
     /// Handles what the driver has reported to the [link](Relay::link). Call it after each report.
@@ -307,6 +316,7 @@ impl Relay {
         }
         self.send_reads(now, local);
         self.write_presence(now, local);
+        self.write_users(now, local);
     }
 
     /// Executes what has waited for the first attempt to connect.
@@ -330,6 +340,7 @@ impl Relay {
         for (ticket, call) in calls {
             self.fail_call(call, ticket, &failure, now, local);
         }
+        self.users.handle_down();
         // Publications without a reply are among the calls.
         self.end_echoes(local);
         self.streams.values_mut().for_each(Stream::handle_down);
@@ -377,6 +388,9 @@ impl Relay {
             }
             (Call::WritePresence(..), Reply::Present { was_known: false }) => self.write_all_presence(),
             (Call::WritePresence(..), Reply::Present { was_known: true } | Reply::Done) => {}
+            (Call::User(user), Reply::User { was_known, excess }) => {
+                self.handle_user(&user, was_known, &excess, now);
+            }
             (Call::Reap(lease, is_announced), Reply::Reaped { is_done }) => {
                 self.handle_reaped(lease, is_announced, is_done, now);
             }
@@ -416,6 +430,7 @@ impl Relay {
             // They are repeated.
             Call::Revocation | Call::Revocations | Call::Lease(_) => {}
             Call::Reap(lease, is_announced) => self.fail_reap(lease, is_announced, now),
+            Call::User(user) => self.users.handle_failure(user, now),
             Call::WritePresence(channel, gone) => self.fail_presence(channel, gone, now),
             Call::Presence(asker, channel, wants_stats) => {
                 self.answer_presence_here(&asker, &channel, wants_stats, local);

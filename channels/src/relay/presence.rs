@@ -19,7 +19,7 @@ use crate::publication::{ClientId, ClientInfo};
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     /// The number of the lease. `None`: not connected.
-    own: Option<u64>,
+    pub(super) own: Option<u64>,
     /// Those before it, whose entries must be removed.
     old: Vec<u64>,
     /// Whether it has not been renewed yet.
@@ -76,6 +76,7 @@ impl Relay {
         self.leases.is_new = true;
         self.leases.gone.clear();
         self.leases.unwritten = self.streams.keys().cloned().collect();
+        self.users.begin();
         self.renew_lease([].into(), now);
         self.events.push_back(RelayEvent::Describe);
     }
@@ -124,6 +125,7 @@ impl Relay {
 
     /// Writes all clients again, because the server has lost their lease.
     pub(super) fn write_all_presence(&mut self) {
+        self.users.begin();
         self.leases.unwritten = self.streams.keys().cloned().collect();
     }
 
@@ -375,7 +377,7 @@ pub(super) const JOIN: u8 = b'+';
 pub(super) const LEAVE: u8 = b'~';
 
 /// The time for which a lease holds.
-const LEASE: Duration = Duration::from_secs(15);
+pub(super) const LEASE: Duration = Duration::from_secs(15);
 
 /// The time after which it is renewed.
 const RENEWAL: Duration = Duration::from_secs(5);

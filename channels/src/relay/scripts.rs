@@ -10,6 +10,9 @@
 //!
 //! A lease is 16 hexadecimal digits. `leases` is a sorted set, `pk:LEASE` the set of the channels in which a lease has clients.
 //! `nodes` is a hash with the description of a node by its lease. `rv` is the stream of revocations.
+//!
+//! `u:{USER}` is a hash with the connections of a user, by `LEASE/CONNECTION`: the time of the admission in milliseconds and the
+//! node. `uk:LEASE` is the set of the users with connections of a lease.
 
 /// Publishes. `KEYS`: hash, stream, idempotency key (the hash if there is none). `ARGV`: name for `PUBLISH`, body, size (0: no
 /// history), time of the stream, time of the hash, time of the idempotency key (0: none), new epoch, history of replication,
@@ -108,8 +111,8 @@ end
 return found
 ";
 
-/// Removes the entries of a lease in some channels, and then its node. `KEYS`: the sorted set of leases, the set of the lease's
-/// channels, the hash of nodes. `ARGV`: lease, 1 to do it only if the lease has expired and to announce that the clients have left, prefix.
+/// Removes the entries of a lease in some channels and of some users, and then its node. `KEYS`: the sorted set of leases, the set of
+/// the lease's channels, the hash of nodes, the set of the lease's users. `ARGV`: lease, 1 to do it only if the lease has expired and to announce that the clients have left, prefix.
 ///
 /// Returns 1 if nothing is left.
 pub const REAP: &str = r"
@@ -131,7 +134,14 @@ for _, channel in ipairs(redis.call('SRANDMEMBER', KEYS[2], 20)) do
   end
   redis.call('SREM', KEYS[2], channel)
 end
-if redis.call('SCARD', KEYS[2]) > 0 then return 0 end
+for _, user in ipairs(redis.call('SRANDMEMBER', KEYS[4], 20)) do
+  local key = ARGV[3] .. 'u:{' .. user .. '}'
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 17) == ARGV[1] .. '/' then redis.call('HDEL', key, field) end
+  end
+  redis.call('SREM', KEYS[4], user)
+end
+if redis.call('SCARD', KEYS[2]) + redis.call('SCARD', KEYS[4]) > 0 then return 0 end
 redis.pcall('HDEL', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[1], ARGV[1])
 return 1
@@ -168,5 +178,65 @@ end
 return 1
 ";
 
+/// Writes the connections of a user under a lease, as they are now. `KEYS`: the hash of the user's connections, the set of the
+/// lease's users, the sorted set of leases. `ARGV`: user, lease, its milliseconds, node, most connections, 1 if the newest ones above
+/// that are closed, prefix, then connections and the milliseconds since their admission.
+///
+/// Connections of leases that have expired are removed. Returns whether the lease was added, and the connections of the lease that
+/// are too many. A node with others that are too many gets a message, and then asks itself.
+pub const WRITE_USER: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local listed = {}
+for index = 8, #ARGV, 2 do listed[ARGV[2] .. '/' .. ARGV[index]] = now - tonumber(ARGV[index + 1]) end
+local found, gone, holds = {}, {}, { [ARGV[2]] = true }
+local all = redis.call('HGETALL', KEYS[1])
+for index = 1, #all, 2 do
+  local field, lease = all[index], string.sub(all[index], 1, 16)
+  if holds[lease] == nil then
+    local score = redis.call('ZSCORE', KEYS[3], lease)
+    holds[lease] = score and tonumber(score) > now or false
+  end
+  local at, node = string.match(all[index + 1], '^(%d+)/(%x+)$')
+  if not at or not holds[lease] or (lease == ARGV[2] and not listed[field]) then
+    table.insert(gone, field)
+  else
+    -- The time stays, so that all nodes agree on the order.
+    listed[field] = nil
+    table.insert(found, { tonumber(at), field, node })
+  end
+end
+for _, field in ipairs(gone) do redis.call('HDEL', KEYS[1], field) end
+for field, at in pairs(listed) do
+  redis.call('HSET', KEYS[1], field, string.format('%.0f', at) .. '/' .. ARGV[4])
+  table.insert(found, { at, field, ARGV[4] })
+end
+local added = 0
+if #ARGV > 7 then
+  redis.call('SADD', KEYS[2], ARGV[1])
+  added = redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', now + tonumber(ARGV[3])), ARGV[2])
+else
+  redis.call('SREM', KEYS[2], ARGV[1])
+end
+table.sort(found, function(one, other)
+  if one[1] ~= other[1] then return one[1] < other[1] end
+  return one[2] < other[2]
+end)
+local first, last = 1, #found - tonumber(ARGV[5])
+if ARGV[6] == '1' then first, last = tonumber(ARGV[5]) + 1, #found end
+local excess, told = {}, {}
+for index = first, last do
+  local field, node = found[index][2], found[index][3]
+  if string.sub(field, 1, 16) == ARGV[2] then
+    table.insert(excess, string.sub(field, 18))
+  elseif not told[node] then
+    told[node] = true
+    redis.call('PUBLISH', ARGV[7] .. 'n:' .. node, 'u' .. ARGV[1])
+  end
+end
+return {added, excess}
+";
+
 /// All scripts.
-pub const ALL: [&str; 7] = [PUBLISH, READ, RENEW_LEASE, READ_NODES, REAP, ADD_PRESENCE, REMOVE_PRESENCE];
+pub const ALL: [&str; 8] =
+    [PUBLISH, READ, RENEW_LEASE, READ_NODES, REAP, ADD_PRESENCE, REMOVE_PRESENCE, WRITE_USER];

@@ -36,6 +36,14 @@ impl Local for Shard {
     fn time(&self) -> i64 {
         0
     }
+
+    fn connections(&mut self, _user: &str) -> Vec<(u64, Instant)> {
+        Vec::new()
+    }
+
+    fn users(&mut self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
 }
 
 impl Inboxes for Nowhere {
@@ -54,6 +62,7 @@ fn open(queue: usize) -> Fixture {
         is_failover_noticed: true,
         position_check: 60 * SECOND,
         recover_rate: 0,
+        user_limit: None,
     };
     let exchange = ExchangeConfig {
         seed: 1,
@@ -142,6 +151,7 @@ impl Fixture {
             | RelayEvent::Revocations(_)
             | RelayEvent::Live
             | RelayEvent::Describe
+            | RelayEvent::Close { .. }
             | RelayEvent::Down(_) => None,
         })
     }

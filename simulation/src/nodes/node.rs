@@ -1,6 +1,7 @@
 //! A node: its exchanges, the inboxes of its workers, its relay, and the queue of the relay's thread.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_channels::engine::{Answer, ChannelEvent, Inboxes, Operation, Request};
@@ -222,6 +223,14 @@ impl Local for Shards {
     ) -> R {
         let (exchange, mail) = self.exchange(channel);
         operate(exchange, &mut Delivery(mail))
+    }
+
+    fn connections(&mut self, _: &str) -> Vec<(u64, Instant)> {
+        Vec::new()
+    }
+
+    fn users(&mut self) -> Vec<Arc<str>> {
+        Vec::new()
     }
 
     fn time(&self) -> i64 {

@@ -220,6 +220,7 @@ fn relay(random: &mut Random) -> RelayConfig {
         is_failover_noticed: true,
         position_check: random.pick([1, 5, 30].map(Duration::from_secs)),
         recover_rate: random.pick([0, 0, 20, 500]),
+        user_limit: None,
     }
 }
 

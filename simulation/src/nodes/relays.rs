@@ -78,6 +78,8 @@ impl World {
                 }
                 // Its lease is valid without a description.
                 RelayEvent::Describe => {}
+                // Nodes have no limit of connections here.
+                RelayEvent::Close { .. } => {}
                 RelayEvent::Live => {
                     self.trace.step(Subject::Worker(number * 10 + 9), "is live", number);
                     (node.is_live, node.lost_at) = (true, self.trace.now);

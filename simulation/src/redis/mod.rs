@@ -146,6 +146,7 @@ impl Server {
                 | Command::Reap { .. }
                 | Command::AddPresence(_)
                 | Command::RemovePresence(_)
+                | Command::WriteUser(_)
         );
         if is_script && !self.has_scripts {
             return Err(failure(Error::NoScript));
@@ -214,6 +215,7 @@ impl Server {
             | Command::AddPresence(_)
             | Command::RemovePresence(_)
             | Command::ReadPresence { .. }
+            | Command::WriteUser(_)
             | Command::Clear { .. } => Reply::Done,
         }
     }
@@ -294,6 +296,10 @@ fn run(
             Reply::Reaped { is_done: script.reap(*lease, *is_announced, choose).map_err(failure)? }
         }
         Command::AddPresence(add) => Reply::Present { was_known: script.add_presence(add).map_err(failure)? },
+        Command::WriteUser(write) => {
+            let (was_known, excess) = script.write_user(write).map_err(failure)?;
+            Reply::User { was_known, excess }
+        }
         Command::RemovePresence(remove) => {
             script.remove_presence(remove).map_err(failure)?;
             Reply::Done

@@ -1,9 +1,11 @@
 //! The scripts of [`postern_channels::relay::scripts`] as functions on the data of the model. Each has the same steps in the same
 //! order, so an error leaves the same part of them done.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use postern_channels::exchange::HistoryOptions;
 use postern_channels::relay::command::{
-    AddPresence, Entry, PublishCommand, PublishResult, Range, ReadCommand, RemovePresence, Topic,
+    AddPresence, Entry, PublishCommand, PublishResult, Range, ReadCommand, RemovePresence, Topic, WriteUser,
 };
 
 use super::data::{Data, Error, Id, Item};
@@ -203,7 +205,21 @@ impl Script<'_> {
             }
             self.write(false)?.srem(&own, &channel)?;
         }
-        if !self.data.smembers(&own)?.is_empty() {
+        let of_users = format!("uk:{lease:016x}");
+        let mut users = self.data.smembers(&of_users)?;
+        if !users.is_empty() {
+            choose(&mut users);
+        }
+        for user in users.into_iter().take(20) {
+            let key = format!("u:{{{}}}", String::from_utf8_lossy(&user));
+            for (field, _) in self.data.hgetall(&key)? {
+                if field.starts_with(&prefix) {
+                    self.write(false)?.hdel(&key, &field)?;
+                }
+            }
+            self.write(false)?.srem(&of_users, &user)?;
+        }
+        if !self.data.smembers(&own)?.is_empty() || !self.data.smembers(&of_users)?.is_empty() {
             return Ok(false);
         }
         let _ = self.write(false)?.hdel(NODES, &name);
@@ -244,6 +260,62 @@ impl Script<'_> {
         Ok(())
     }
 
+    /// Returns whether the lease was known, and its connections that are too many.
+    pub(super) fn write_user(&mut self, write: &WriteUser) -> Answer<(bool, Vec<u64>)> {
+        let WriteUser { user, lease, time, node, limit, connections } = write;
+        let (key, own, now) = (format!("u:{{{user}}}"), hexadecimal(*lease), self.data.now);
+        let node = format!("{node:016x}");
+        let field = |connection: &u64| format!("{lease:016x}/{connection}").into_bytes();
+        let mut listed: BTreeMap<Vec<u8>, u64> = connections
+            .iter()
+            .map(|(connection, age)| (field(connection), now - age.as_millis() as u64))
+            .collect();
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
+        for (field, value) in self.data.hgetall(&key)? {
+            let of = field.get(..16).unwrap_or(&field);
+            let is_valid = of == own || self.data.zscore(LEASES, of)?.is_some_and(|score| score > now as f64);
+            match admission(&value) {
+                Some((at, node)) if is_valid && (of != own || listed.contains_key(&field)) => {
+                    listed.remove(&field);
+                    found.push((at, field, node));
+                }
+                Some(_) | None => gone.push(field),
+            }
+        }
+        for field in gone {
+            self.write(false)?.hdel(&key, &field)?;
+        }
+        for (field, at) in listed {
+            self.write(true)?.hset(&key, &field, format!("{at}/{node}").into_bytes())?;
+            found.push((at as f64, field, node.clone()));
+        }
+        let set = format!("uk:{lease:016x}");
+        let mut was_known = true;
+        if connections.is_empty() {
+            self.write(false)?.srem(&set, user.as_bytes())?;
+        } else {
+            self.write(true)?.sadd(&set, user.as_bytes().to_vec())?;
+            was_known = self.data.zscore(LEASES, &own)?.is_some();
+            if !was_known {
+                self.write(true)?.zadd(LEASES, (now + milliseconds(*time)) as f64, own.clone())?;
+            }
+        }
+        found.sort_by(|one, other| one.0.total_cmp(&other.0).then_with(|| one.1.cmp(&other.1)));
+        let many = found.len().saturating_sub(limit.most);
+        let range = if limit.closes_newest { found.len() - many..found.len() } else { 0..many };
+        let (mut excess, mut told) = (Vec::new(), BTreeSet::new());
+        for (_, field, node) in found.drain(range) {
+            if field.get(..16) == Some(&own) {
+                let number =
+                    field.get(17..).and_then(|number| str::from_utf8(number).ok()?.parse::<u64>().ok());
+                excess.extend(number);
+            } else if told.insert(node.clone()) {
+                self.say(format!("n:{node}"), [b"u", user.as_bytes()].concat());
+            }
+        }
+        Ok((was_known, excess))
+    }
+
     /// `XADD`, which is not a script.
     pub(super) fn add_revocation(&mut self, revocation: &[u8]) -> Answer<()> {
         self.write(true)?.xadd_now(REVOCATIONS, vec![(b"d".to_vec(), revocation.to_vec())])
@@ -274,6 +346,16 @@ fn position_text(known: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         && epoch.iter().all(u8::is_ascii_alphabetic)
         && offset.iter().all(u8::is_ascii_digit);
     is_position.then(|| (epoch.to_vec(), offset.to_vec()))
+}
+
+/// Splits the value of a connection into the time of its admission and its node.
+fn admission(value: &[u8]) -> Option<(f64, String)> {
+    let (at, node) = str::from_utf8(value).ok()?.split_once('/')?;
+    let is_valid = !at.is_empty()
+        && !node.is_empty()
+        && at.bytes().all(|byte| byte.is_ascii_digit())
+        && node.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_valid.then(|| Some((at.parse().ok()?, node.to_owned())))?
 }
 
 /// Returns the milliseconds of a time, as the driver sends them.

@@ -19,6 +19,7 @@ use postern_channels::relay::{
     command::{Cause, Failure},
 };
 use postern_core::handshake::Revocation;
+use postern_core::policy::Replaced;
 use postern_core::worker::{CheckRequest, CheckTicket};
 use postern_core::{TokenCheck, Verdict};
 
@@ -79,6 +80,8 @@ struct WorkerSlot {
 pub(super) enum Task {
     /// End the connections of revoked credentials.
     Revoke(Arc<Revocation>),
+    /// Close a connection, because its user has too many on all nodes.
+    Close(Replaced),
     /// Perform a command of another node.
     Command(Arc<RemoteCommand>),
     /// Handle the verdict about a token.
@@ -315,6 +318,13 @@ impl Node {
         let command = Arc::new(RemoteCommand::new(command, running.len(), done));
         for slot in running {
             slot.add_task(Task::Command(command.clone()));
+        }
+    }
+
+    /// Makes a worker close a connection, because its user has too many on all nodes.
+    pub(crate) fn close(&self, closed: Replaced) {
+        if let Some(slot) = self.workers.get(closed.worker) {
+            slot.add_task(Task::Close(closed));
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use postern_channels::engine::{ChannelEvent, Effect, Operation, Request};
 use postern_channels::exchange::WorkerId;
-use postern_core::worker::CheckRequest;
+use postern_core::worker::{CheckRequest, PeerMessage};
 
 use super::Node;
 use super::node::Task;
@@ -67,6 +67,10 @@ impl NodeWorker {
         for task in self.node.take_tasks(self.worker) {
             match task {
                 Task::Revoke(revocation) => _ = worker.revoke(&revocation, now),
+                Task::Close(closed) => {
+                    let message = WorkerMessage::Peer(PeerMessage::Replace(closed));
+                    worker.handle_message(message, now, recorder);
+                }
                 Task::Command(command) => {
                     // It may close connections, and must not overtake publications that were made before.
                     self.read_all(worker, now, recorder);

@@ -12,6 +12,7 @@ use smol::channel::Receiver;
 use crate::channels::Node;
 use crate::revocations::RevocationTable;
 use crate::settings::EngineSettings;
+use crate::users::PerUser;
 
 /// The engine. This build has none.
 #[derive(Debug, Clone)]
@@ -26,6 +27,7 @@ impl Engine {
     pub(crate) fn start(
         _: &EngineSettings,
         _: &Arc<Node>,
+        _: Option<&Arc<PerUser>>,
         _: &Arc<RevocationTable>,
         _: &Logger,
     ) -> io::Result<()> {

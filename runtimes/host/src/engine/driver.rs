@@ -32,6 +32,7 @@ use crate::control::{describe, parse_remote};
 use crate::revocations::RevocationTable;
 use crate::settings::EngineSettings;
 use crate::url::redact_url;
+use crate::users::PerUser;
 use crate::workers::{self, RemoteRequest, WorkerReply};
 
 /// Starts the thread, which runs until the process ends.
@@ -42,6 +43,7 @@ pub(super) fn spawn(
     settings: &EngineSettings,
     shared: Arc<Shared>,
     node: Arc<Node>,
+    users: Option<Arc<PerUser>>,
     revocations: Arc<RevocationTable>,
     wakes: Receiver<()>,
     log: Logger,
@@ -59,6 +61,7 @@ pub(super) fn spawn(
         is_failover_noticed: settings.is_failover_noticed,
         position_check: settings.position_check,
         recover_rate: settings.recover_rate,
+        user_limit: users.as_ref().map(|users| users.limit()),
     };
     let seed = u128::from(RandomState::new().hash_one("seed")) << 64 | u128::from(number);
     let url = redact_url(&settings.url).into_owned();
@@ -70,6 +73,7 @@ pub(super) fn spawn(
         let driver = Driver {
             relay: Relay::new(config, seed, Instant::now()),
             shared,
+            users,
             revocations,
             encoder: Rc::new(encoder),
             connector,
@@ -91,6 +95,8 @@ pub(super) fn spawn(
 struct Driver {
     relay: Relay,
     shared: Arc<Shared>,
+    /// The connections of each user, if they are limited.
+    users: Option<Arc<PerUser>>,
     revocations: Arc<RevocationTable>,
     encoder: Rc<Encoder>,
     connector: Arc<Connector>,
@@ -133,8 +139,11 @@ struct Reports {
     reported: Option<Instant>,
 }
 
-/// The exchanges of the process.
-struct Shards<'n>(Batch<'n>);
+/// The exchanges of the process, and the connections of its users.
+struct Shards<'n> {
+    batch: Batch<'n>,
+    users: Option<Arc<PerUser>>,
+}
 
 impl Local for Shards<'_> {
     type Inboxes<'a> = Delivery<'a>;
@@ -144,7 +153,15 @@ impl Local for Shards<'_> {
         channel: &str,
         operate: impl for<'a> FnOnce(&mut Exchange, &mut Delivery<'a>) -> R,
     ) -> R {
-        self.0.with(channel, operate)
+        self.batch.with(channel, operate)
+    }
+
+    fn connections(&mut self, user: &str) -> Vec<(u64, Instant)> {
+        self.users.as_ref().map(|users| users.of(user)).unwrap_or_default()
+    }
+
+    fn users(&mut self) -> Vec<Arc<str>> {
+        self.users.as_ref().map(|users| users.all()).unwrap_or_default()
     }
 
     fn time(&self) -> i64 {
@@ -170,7 +187,7 @@ impl Driver {
 
     /// Handles all inputs, and performs the actions that follow.
     fn turn(&mut self, node: &Arc<Node>, now: Instant) {
-        let mut shards = Shards(node.batch());
+        let mut shards = Shards { batch: node.batch(), users: self.users.clone() };
         for input in self.shared.queue.take() {
             self.handle(input, now, &mut shards);
         }
@@ -185,6 +202,7 @@ impl Driver {
                 }
                 RelayEvent::Command(id, message) => self.perform_command(id, &message, node, now),
                 RelayEvent::Describe => self.describe(node),
+                RelayEvent::Close { user, connection } => self.close(&user, connection, node),
                 RelayEvent::Revocations(lines) => self.revocations.add_remote(&lines),
                 RelayEvent::Live => {
                     self.reports.live(self.connections.as_ref().map(|connections| &connections.server));
@@ -211,6 +229,7 @@ impl Driver {
                 return self.relay.handle_server_request(request, now, shards);
             }
             Input::Performed(id, affected) => self.relay.handle_performed(id, affected, &[], now),
+            Input::User(user) => self.relay.handle_user_changed(user),
             Input::Described(description) => self.relay.handle_description(description.into(), now),
             Input::Message { attempt, topic, message } => {
                 let topic = self.encoder.strip(&topic).unwrap_or_default();
@@ -254,6 +273,13 @@ impl Driver {
                 self.relay.handle_performed(id, 0, &content, now);
             }
             None => {}
+        }
+    }
+
+    /// Closes a connection, because its user has too many on all nodes.
+    fn close(&self, user: &str, connection: u64, node: &Node) {
+        if let Some(closed) = self.users.as_ref().and_then(|users| users.close(user, connection)) {
+            node.close(closed);
         }
     }
 
@@ -356,6 +382,7 @@ impl Driver {
                 | Command::AddPresence(_)
                 | Command::RemovePresence(_)
                 | Command::ReadPresence { .. }
+                | Command::WriteUser(_)
                 | Command::Clear { .. } => Ok(()),
             };
             let result = result.map(|()| Reply::Done).map_err(|error| encoding::failure(&error));

@@ -7,7 +7,7 @@ use postern_channels::exchange::{HistoryOptions, Version};
 use postern_channels::publication::{ClientId, Epoch, Position};
 use postern_channels::relay::command::{
     AddPresence, Cause, Command, Entry, Failure, PublishCommand, PublishResult, Range, ReadCommand,
-    RemovePresence, Reply, Topic,
+    RemovePresence, Reply, Topic, WriteUser,
 };
 use postern_channels::relay::{PAGE, scripts};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
@@ -83,8 +83,9 @@ impl Encoder {
                 Some(eval)
             }
             Command::Reap { lease, is_announced } => {
-                let mut eval = evaluate(names, scripts::REAP, 3);
+                let mut eval = evaluate(names, scripts::REAP, 4);
                 eval.arg(self.leases()).arg(self.channels_of(*lease)).arg(self.nodes());
+                eval.arg(self.users_of(*lease));
                 eval.arg(hexadecimal(*lease)).arg(u8::from(*is_announced)).arg(&self.prefix);
                 Some(eval)
             }
@@ -113,6 +114,7 @@ impl Encoder {
                 read.arg(self.key("p", channel));
                 Some(read)
             }
+            Command::WriteUser(write) => Some(self.write_user(write, names)),
             Command::Clear { channel } => {
                 let mut clear = cmd("DEL");
                 clear.arg(self.key("s", channel));
@@ -136,6 +138,22 @@ impl Encoder {
 
     fn revocations(&self) -> String {
         format!("{}rv", self.prefix)
+    }
+
+    fn users_of(&self, lease: u64) -> String {
+        format!("{}uk:{}", self.prefix, hexadecimal(lease))
+    }
+
+    fn write_user(&self, write: &WriteUser, names: &Scripts) -> Cmd {
+        let WriteUser { user, lease, time, node, limit, connections } = write;
+        let mut eval = evaluate(names, scripts::WRITE_USER, 3);
+        eval.arg(self.key("u", user)).arg(self.users_of(*lease)).arg(self.leases());
+        eval.arg(&**user).arg(hexadecimal(*lease)).arg(milliseconds(*time)).arg(hexadecimal(*node));
+        eval.arg(limit.most).arg(u8::from(limit.closes_newest)).arg(&self.prefix);
+        for (connection, age) in connections {
+            eval.arg(*connection).arg(u64::try_from(age.as_millis()).unwrap_or(u64::MAX).min(MOST_MS));
+        }
+        eval
     }
 
     fn publish(&self, command: &PublishCommand, names: &Scripts) -> Cmd {
@@ -210,6 +228,7 @@ pub fn reply(command: &Command, value: Value) -> Result<Reply, Failure> {
         | Command::RemovePresence(_)
         | Command::Clear { .. } => Some(Reply::Done),
         Command::AddPresence(_) => present(&value),
+        Command::WriteUser(_) => user(&value),
         Command::RenewLease { .. } => renewed(value),
         Command::Reap { .. } => reaped(&value),
         Command::ReadPresence { .. } => texts(value).map(Reply::Presence),
@@ -266,6 +285,13 @@ fn renewed(value: Value) -> Option<Reply> {
 fn present(value: &Value) -> Option<Reply> {
     let Value::Int(added) = value else { return None };
     Some(Reply::Present { was_known: *added == 0 })
+}
+
+fn user(value: &Value) -> Option<Reply> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::Int(added), Value::Array(excess)] = &parts[..] else { return None };
+    let excess = excess.iter().filter_map(|value| text(value)?.parse().ok()).collect();
+    Some(Reply::User { was_known: *added == 0, excess })
 }
 
 fn reaped(value: &Value) -> Option<Reply> {

@@ -28,6 +28,7 @@ use smol::channel::{Receiver, bounded};
 use crate::channels::Node;
 use crate::revocations::RevocationTable;
 use crate::settings::EngineSettings;
+use crate::users::PerUser;
 use address::Address;
 use queue::{Input, Queue};
 
@@ -58,6 +59,7 @@ impl Engine {
     pub(crate) fn start(
         settings: &EngineSettings,
         node: &Arc<Node>,
+        users: Option<&Arc<PerUser>>,
         revocations: &Arc<RevocationTable>,
         log: &Logger,
     ) -> io::Result<()> {
@@ -66,7 +68,20 @@ impl Engine {
         }
         let (queue, wakes) = Queue::new(settings.queue);
         let engine = Engine(Arc::new(Shared { queue, is_required: settings.is_required }));
-        driver::spawn(settings, engine.0.clone(), node.clone(), revocations.clone(), wakes, log.clone())?;
+        if let Some(users) = users {
+            let shared = engine.0.clone();
+            users.watch(move |user| shared.queue.add(Input::User(user.into())));
+        }
+        let users = users.cloned();
+        driver::spawn(
+            settings,
+            engine.0.clone(),
+            node.clone(),
+            users,
+            revocations.clone(),
+            wakes,
+            log.clone(),
+        )?;
         node.set_engine(engine);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use postern_channels::engine::{Operation, Request};
 use postern_channels::exchange::WorkerId;
@@ -28,6 +28,8 @@ pub(super) enum Input {
     Reply(Attempt, Ticket, Result<Reply, Failure>),
     /// A command of another node is performed.
     Performed(CommandId, usize),
+    /// The connections of a user have changed.
+    User(Arc<str>),
     /// The description of this node.
     Described(Vec<u8>),
     /// A message has arrived.

@@ -123,7 +123,7 @@ impl Process {
             Control::bind(plan, &listeners, inherited.control(), &status, &node, &revocations, log)?
                 .map(|control| control.with_source(source));
         // It describes the process, which is known now.
-        Engine::start(&plan.settings.engine, &node, &revocations, &logger)?;
+        Engine::start(&plan.settings.engine, &node, plan.users.as_ref(), &revocations, &logger)?;
         plan.announce(&listeners, &logger);
         let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
         let tokens = assertion::start_tokens(plan.settings.channels.tokens.as_ref(), &logger)?;

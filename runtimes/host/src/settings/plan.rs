@@ -68,6 +68,8 @@ pub struct Plan {
     pub shown: Vec<(&'static str, String)>,
     /// The channels, without the verifier of tokens.
     pub channels: Arc<ChannelsConfig>,
+    /// The connections of each user, if they are limited.
+    pub(crate) users: Option<Arc<PerUser>>,
     /// The rules for all connections of all workers.
     worker: WorkerConfig,
     /// The limits that are less than what was written.
@@ -167,9 +169,8 @@ impl Plan {
         if channels.paths > 0 {
             handshake.subprotocols.extend(postern_channels::SUBPROTOCOLS.map(str::to_owned));
         }
-        let users = settings
-            .max_connections_per_user
-            .map(|most| Arc::new(PerUser::new(most, settings.user_policy)) as Arc<dyn Users>);
+        let users =
+            settings.max_connections_per_user.map(|most| Arc::new(PerUser::new(most, settings.user_policy)));
         let session = Arc::new(session(&settings, max_memory));
         let worker = WorkerConfig {
             first_message: FirstMessageConfig {
@@ -183,7 +184,7 @@ impl Plan {
                 .then_some(settings.expiry),
             in_band: settings.in_band,
             revalidate: settings.revalidate,
-            users,
+            users: users.clone().map(|users| users as Arc<dyn Users>),
             max_memory,
             max_connections: Some(max_connections),
             max_sockets: Some(shares.sockets),
@@ -193,6 +194,7 @@ impl Plan {
         let queue = settings.log_queue.map_or_else(|| memory::log_queue(host.memory), NonZeroUsize::get);
         Plan {
             program: *program,
+            users,
             workers,
             max_connections,
             control_connections: shares.control,

@@ -26,7 +26,8 @@ pub(super) fn settings() -> Vec<Setting> {
             MAX_CONNECTIONS_PER_USER,
             |settings| &mut settings.max_connections_per_user,
             usize::MAX,
-            "The most connections of one user; 0 is unlimited",
+            "The most connections of one user, on all nodes together with\n\
+             POSTERN_ENGINE=redis; 0 is unlimited",
         ),
         choice(
             USER_POLICY,
