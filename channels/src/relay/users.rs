@@ -5,7 +5,7 @@
 //! nodes sends a message, after which those nodes write and ask, too. Nothing depends on the order of writes, because each one
 //! has the whole state of a node.
 //!
-//! Entries belong to a lease, as those of the presence do. Under a new lease, all users are written again. While the engine cannot
+//! Entries belong to a lease, like entries of the presence. Under a new lease, all users are written again. While the engine cannot
 //! be reached, each node has its own limit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,9 +26,8 @@ pub(super) struct Users {
     changed: BTreeSet<Arc<str>>,
     /// Users whose writes have no reply, and whether they have changed since.
     asked: BTreeMap<Arc<str>, bool>,
-    /// The connections that are too many, and since when. An older connection of the user may have ended, without that having
-    /// been written.
-    excess: BTreeMap<Arc<str>, Vec<(u64, Instant)>>,
+    /// The users with too many connections, and since when. An older connection may have ended, without that having been written.
+    excess: BTreeMap<Arc<str>, Instant>,
     /// When to ask again about a user.
     questions: VecDeque<(Instant, Arc<str>)>,
     /// When the engine is asked again after a failure.
@@ -85,23 +84,22 @@ impl Users {
         if self.asked.remove(user) == Some(true) {
             self.changed.insert(user.clone());
         }
-        let known = self.excess.remove(user).unwrap_or_default();
-        if excess.is_empty() || !self.limit.is_some_and(|limit| limit.closes_newest) {
+        if excess.is_empty() {
+            self.excess.remove(user);
+            return Vec::new();
+        }
+        if !self.limit.is_some_and(|limit| limit.closes_newest) {
             return excess.to_vec();
         }
-        let since = |connection: &u64| {
-            let known = known.iter().find(|(known, _)| known == connection);
-            (*connection, known.map_or(now, |(_, since)| *since))
-        };
-        let (due, recent): (Vec<_>, Vec<_>) =
-            excess.iter().map(since).partition(|(_, since)| *since + GRACE <= now);
-        if recent.iter().any(|(_, since)| *since == now) {
-            self.questions.push_back((now + GRACE, user.clone()));
+        match self.excess.get(user) {
+            Some(since) if *since + GRACE <= now => excess.to_vec(),
+            Some(_) => Vec::new(),
+            None => {
+                self.excess.insert(user.clone(), now);
+                self.questions.push_back((now + GRACE, user.clone()));
+                Vec::new()
+            }
         }
-        if !recent.is_empty() {
-            self.excess.insert(user.clone(), recent);
-        }
-        due.into_iter().map(|(connection, _)| connection).collect()
     }
 
     /// A user is not written. It is tried again.
@@ -162,7 +160,8 @@ impl Relay {
 /// The first byte of a message that a user has too many connections.
 pub(super) const CHANGED: u8 = b'u';
 
-/// The time after which a new connection is closed that is too many: the end of an older one at another node may be on its way.
+/// The time after which new connections of a user with too many are closed: the end of an older one at another node may be on its
+/// way.
 const GRACE: Duration = Duration::from_millis(300);
 
 /// The time after which a write that has failed is repeated.
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn a_user_that_changes_during_a_write_is_written_again() {
         let (mut users, now) = (users(false), Instant::now());
-        ["7", "1", "7"].map(|user| users.change(name(user)));
+        ["7", "1", "7"].into_iter().for_each(|user| users.change(name(user)));
         assert_eq!([users.next(), users.next(), users.next()], [Some(name("1")), Some(name("7")), None]);
         users.change(name("7"));
         assert_eq!(users.next(), None);
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_connections_are_closed_if_they_are_too_many_for_some_time() {
+    fn the_newest_connections_are_closed_if_a_user_has_too_many_for_some_time() {
         let (mut users, start) = (users(true), Instant::now());
         let mut ask = |after: u64, excess: &[u64]| {
             let now = start + Duration::from_millis(after);
@@ -219,12 +218,13 @@ mod tests {
         let wait = |after| Some(Duration::from_millis(after));
         assert_eq!(ask(0, &[5]), (vec![], wait(300)));
         assert_eq!(ask(100, &[5, 6]), (vec![], wait(300)));
-        // The question at 400 ms is left.
-        assert_eq!(ask(300, &[5, 6]), (vec![5], wait(400)));
-        assert_eq!(ask(400, &[]), (vec![], None));
-        // One that was not too many in between has its time again.
-        assert_eq!(ask(500, &[6]), (vec![], wait(800)));
-        assert_eq!(ask(800, &[6]), (vec![6], None));
+        // All of them, so that a user who opens connections all the time has no more for a longer time.
+        assert_eq!(ask(300, &[5, 6, 7]), (vec![5, 6, 7], None));
+        assert_eq!(ask(310, &[8]), (vec![8], None));
+        // After the limit was kept, there is time again.
+        assert_eq!(ask(320, &[]), (vec![], None));
+        assert_eq!(ask(500, &[9]), (vec![], wait(800)));
+        assert_eq!(ask(800, &[]), (vec![], None));
     }
 
     #[test]
