@@ -56,6 +56,16 @@ pub enum Fault {
     DroppedMessage,
     /// A publication without an idempotency key is tried again although it may have been published.
     RepeatedPublication,
+    /// A client does not make another attempt after one that has failed.
+    ForgottenTimeout,
+    /// All clients have the same random delays.
+    SharedSeed,
+    /// A client does not send its positions.
+    LostPosition,
+    /// A client loses a command for which the socket has no room at once.
+    LostCommand,
+    /// A client handles a message twice.
+    RepeatedMessage,
 }
 
 impl Fault {
@@ -94,6 +104,15 @@ impl Fault {
         Fault::RepeatedPublication,
     ];
 
+    /// The faults of clients that are state machines.
+    pub const CLIENT: [Fault; 5] = [
+        Fault::ForgottenTimeout,
+        Fault::SharedSeed,
+        Fault::LostPosition,
+        Fault::LostCommand,
+        Fault::RepeatedMessage,
+    ];
+
     /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
@@ -123,6 +142,11 @@ impl Fault {
             Fault::UntoldGap => "untold-gap",
             Fault::DroppedMessage => "dropped-message",
             Fault::RepeatedPublication => "repeated-publication",
+            Fault::ForgottenTimeout => "forgotten-timeout",
+            Fault::SharedSeed => "shared-seed",
+            Fault::LostPosition => "lost-position",
+            Fault::LostCommand => "lost-command",
+            Fault::RepeatedMessage => "repeated-message",
         }
     }
 }

@@ -17,6 +17,7 @@
 //! * `shorten`: the shortest plan with the violation of a seed.
 //! * `sdk`: the connection of a client of channels.
 //! * [`channels`]: the same for the application `channels`: clients of an SDK, publishers, the channels of a node, its restarts.
+//! * [`machines`]: clients that are the state machines of `postern-client`, against the same node.
 //! * [`nodes`]: several nodes with channels, which a model of Redis connects; [`redis`]: that model.
 
 mod carrier;
@@ -26,6 +27,7 @@ mod client;
 mod deflate;
 mod fault;
 mod invariants;
+pub mod machines;
 pub mod nodes;
 mod plan;
 mod random;

@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::{Arg, Command, value_parser};
-use postern_simulation::{Fault, Options, Outcome, Shown, Without, channels, nodes, run, shorten};
+use postern_simulation::{Fault, Options, Outcome, Shown, Without, channels, machines, nodes, run, shorten};
 
 fn main() -> ExitCode {
     let options = Command::new("postern-simulation")
         .about("Runs the workers of Postern with model sockets, clients and operators, in virtual time.")
         .arg(number("seeds", "The number of seeds to run").default_value("3000"))
         .arg(number("first", "The first of these seeds").default_value("0"))
-        .arg(Arg::new("app").long("app").value_name("NAME").value_parser(["echo", "channels", "nodes"]).help(
-            "Runs the seeds for this application only. By default each seed runs for echo and for channels",
+        .arg(Arg::new("app").long("app").value_name("NAME").value_parser(APPS.map(|(name, _)| name)).help(
+            "Runs the seeds for this application only: `client` is channels, with the state machine of `postern-client` as the \
+             client. By default each seed runs for echo and for channels",
         ))
         .arg(
             Arg::new("plant")
@@ -42,12 +43,12 @@ fn main() -> ExitCode {
     let app = options.get_one::<String>("app");
     let plant = options.get_one::<String>("plant");
     let fault = faults().find(|fault| plant.is_some_and(|plant| plant == fault.name()));
-    let mut apps: Vec<App> = vec![("echo", run), ("channels", channels::run), ("nodes", nodes::run)];
+    let mut apps = APPS.to_vec();
     apps.retain(|(name, _)| match (app, fault) {
         (Some(app), _) => app == name,
         (None, Some(fault)) => faults_of(name).contains(&fault),
-        // They take much longer.
-        (None, None) => *name != "nodes",
+        // They take longer.
+        (None, None) => !matches!(*name, "client" | "nodes"),
     });
     let without = options.get_one::<Without>("without").cloned().unwrap_or_default();
     let options = Options { fault, without, ..Options::default() };
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn faults() -> impl Iterator<Item = Fault> {
-    ["echo", "channels", "nodes"].into_iter().flat_map(faults_of).copied()
+    APPS.into_iter().flat_map(|(name, _)| faults_of(name)).copied()
 }
 
 /// Returns the faults that can be planted for an application.
@@ -66,12 +67,16 @@ fn faults_of(app: &str) -> &'static [Fault] {
     match app {
         "echo" => &Fault::ECHO,
         "channels" => &Fault::CHANNELS,
+        "client" => &Fault::CLIENT,
         _ => &Fault::NODES,
     }
 }
 
 /// An application, and the function that runs a seed.
 type App = (&'static str, fn(u64, &Options) -> Outcome);
+
+const APPS: [App; 4] =
+    [("echo", run), ("channels", channels::run), ("client", machines::run), ("nodes", nodes::run)];
 
 fn number(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("N").value_parser(value_parser!(u64)).help(help)

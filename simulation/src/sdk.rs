@@ -39,10 +39,10 @@ pub(crate) enum State {
     Done,
 }
 
-/// A message that has arrived, for the session to handle.
+/// A message that has arrived, for the session to handle. `M` is its content, by default in the codec of the SDK.
 #[derive(Debug)]
-pub(crate) enum Arrival {
-    Replies(Vec<proto::Reply>),
+pub(crate) enum Arrival<M = Vec<proto::Reply>> {
+    Replies(M),
     Ping(Vec<u8>),
     /// A Close. The session [accepts](Transport::accept_close) it.
     Close(Option<u16>),
@@ -76,6 +76,18 @@ impl Transport {
         mut random: Random,
     ) -> Transport {
         let protocol = if random.one_in(2) { Protocol::Json } else { Protocol::Protobuf };
+        Transport::with_protocol(protocol, client, user, socket_buffer, has_compression, random)
+    }
+
+    /// Does the same in this encoding.
+    pub(crate) fn with_protocol(
+        protocol: Protocol,
+        client: usize,
+        user: &str,
+        socket_buffer: usize,
+        has_compression: bool,
+        mut random: Random,
+    ) -> Transport {
         let query = if protocol == Protocol::Json { "" } else { "?format=protobuf" };
         let mut outbox = format!(
             "GET /ws{query} HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -126,8 +138,13 @@ impl Transport {
         let mut payload = Vec::new();
         // All data is JSON.
         let _ = codec::encode_commands(self.protocol, commands, &mut payload);
+        self.send_message(&payload);
+    }
+
+    /// Sends a message that is encoded already.
+    pub(crate) fn send_message(&mut self, payload: &[u8]) {
         let kind = if self.protocol == Protocol::Json { Data::Text } else { Data::Binary };
-        self.send_frame(OpCode::Data(kind), &payload);
+        self.send_frame(OpCode::Data(kind), payload);
     }
 
     /// Begins to close the connection.
@@ -191,20 +208,36 @@ impl Transport {
     /// # Errors
     /// The promise that is broken.
     pub(crate) fn next(&mut self, trace: &mut Trace) -> Result<Option<Arrival>, &'static str> {
+        Ok(match self.next_encoded(trace)? {
+            Some(Arrival::Replies(payload)) => {
+                let replies = codec::decode_frame(self.protocol, Bytes::from(payload), usize::MAX);
+                let replies = replies.map_err(|_| "a message cannot be decoded by an SDK")?;
+                if replies.is_empty() {
+                    return Err("a message has no reply");
+                }
+                Some(Arrival::Replies(replies))
+            }
+            Some(Arrival::Ping(payload)) => Some(Arrival::Ping(payload)),
+            Some(Arrival::Close(code)) => Some(Arrival::Close(code)),
+            None => None,
+        })
+    }
+
+    /// Does the same without decoding messages.
+    ///
+    /// # Errors
+    /// The promise that is broken.
+    pub(crate) fn next_encoded(
+        &mut self,
+        trace: &mut Trace,
+    ) -> Result<Option<Arrival<Vec<u8>>>, &'static str> {
         while let Some(received) = self.reader.next()? {
             match received {
                 Received::Status(status) => {
                     trace.seen.insert(status);
                     self.status = Some(status);
                 }
-                Received::Message(_, payload) => {
-                    let replies = codec::decode_frame(self.protocol, Bytes::from(payload), usize::MAX);
-                    let replies = replies.map_err(|_| "a message cannot be decoded by an SDK")?;
-                    if replies.is_empty() {
-                        return Err("a message has no reply");
-                    }
-                    return Ok(Some(Arrival::Replies(replies)));
-                }
+                Received::Message(_, payload) => return Ok(Some(Arrival::Replies(payload))),
                 Received::Ping(payload) => return Ok(Some(Arrival::Ping(payload))),
                 Received::Pong(_) => return Err("a pong answers no ping"),
                 Received::Close(code) => {

@@ -93,6 +93,13 @@ impl Config {
         self
     }
 
+    /// Sets the time for an answer of the source of tokens, after which it is asked again. The default is 30 s.
+    #[must_use]
+    pub fn token_timeout(mut self, timeout: Duration) -> Config {
+        self.machine.token_timeout = timeout;
+        self
+    }
+
     /// Sets the number of events that wait for the application, after which the client stops reading. The default is 1,024.
     #[must_use]
     pub fn events(mut self, events: usize) -> Config {
@@ -399,6 +406,7 @@ impl Driver {
                         Some(tokens) => tokens(channel.clone()),
                         None => Box::pin(async { Err(TokenError::Unauthorized) }),
                     };
+                    self.token_requests.retain(|(other, _)| *other != channel);
                     self.token_requests.push((channel, request));
                 }
             }
@@ -418,7 +426,10 @@ impl Driver {
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         let has_room = self.poll_events(cx);
-        if let Poll::Ready(order) = futures_util::Stream::poll_next(self.commands.as_mut(), cx) {
+        // A caller could otherwise fill the memory while the server does not read.
+        if self.outgoing.len() < COMMANDS
+            && let Poll::Ready(order) = futures_util::Stream::poll_next(self.commands.as_mut(), cx)
+        {
             return Poll::Ready(order.map_or(Input::Ended, Input::Order));
         }
         if let Some(opening) = &mut self.opening
@@ -468,7 +479,7 @@ impl Driver {
     }
 }
 
-/// The most orders that wait for the driver.
+/// The most orders that wait for the driver, and the number of messages that wait for the socket from which on it takes none.
 const COMMANDS: usize = 64;
 
 /// The longest time to send a Close.

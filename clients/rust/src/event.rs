@@ -26,6 +26,9 @@ pub enum Event {
         reason: String,
         /// The delay before the next attempt.
         delay: Duration,
+        /// The number of attempts that have failed before, and of connections that ended at once. Events of attempts may be left out while the
+        /// application takes none.
+        failed: u32,
     },
     /// The client is not connected any more, and will not connect again by itself.
     Disconnected {

@@ -34,16 +34,21 @@
 //! * [`close`]: close codes.
 
 mod backoff;
+#[cfg(feature = "driver")]
 mod client;
 pub mod close;
 mod event;
 pub mod machine;
+#[cfg(feature = "driver")]
 pub mod plain;
 pub mod protocol;
+#[cfg(feature = "driver")]
 mod transport;
 
 pub use backoff::Backoff;
+#[cfg(feature = "driver")]
 pub use client::{Client, Config, Driver, Events};
 pub use event::{Answer, Event, Recovery, Request, RequestError, TokenError};
 pub use machine::{Machine, MachineConfig, SubscribeOptions};
+#[cfg(feature = "driver")]
 pub use transport::InvalidTarget;

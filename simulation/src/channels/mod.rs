@@ -13,14 +13,14 @@
 mod client;
 mod filters;
 mod hooks;
-mod node;
-mod plan;
-mod records;
+pub(crate) mod node;
+pub(crate) mod plan;
+pub(crate) mod records;
 mod replies;
 mod session;
-mod station;
+pub(crate) mod station;
 mod subscription;
-mod tokens;
+pub(crate) mod tokens;
 mod truth;
 mod world;
 

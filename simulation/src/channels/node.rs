@@ -272,7 +272,7 @@ impl Node {
     }
 
     /// Gives inboxes the size that they have in a host, and makes the backend allow everything.
-    pub(super) fn enlarge_inboxes(&mut self) {
+    pub(crate) fn enlarge_inboxes(&mut self) {
         self.mail.limit = LARGE_INBOX;
         self.backend.is_healed = true;
         self.issuer.heal();

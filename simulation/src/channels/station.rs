@@ -31,7 +31,7 @@ pub(crate) struct Station {
     pub(crate) is_finished: bool,
 }
 
-type Surroundings<'w> = carrier::Surroundings<'w, Session, Records>;
+type Surroundings<'w, P> = carrier::Surroundings<'w, P, Records>;
 
 impl carrier::Records for Records {
     fn report(&mut self, _: Option<ConnectionId>, what: &'static str) {
@@ -83,7 +83,7 @@ impl Station {
 
     /// Handles what has arrived, all sockets that are ready, all connections that are due, and the requests of the application.
     /// Returns the sessions that may have something to read.
-    pub(crate) fn turn(&mut self, node: &mut Node, around: &mut Surroundings<'_>) -> Vec<usize> {
+    pub(crate) fn turn<P: Party>(&mut self, node: &mut Node, around: &mut Surroundings<'_, P>) -> Vec<usize> {
         for session in std::mem::take(&mut self.arrivals) {
             self.carrier.open(session, around);
         }
@@ -106,7 +106,7 @@ impl Station {
     }
 
     /// Performs the requests of the application. Returns whether there was one, whose answer has arrived.
-    fn apply_effects(&mut self, node: &mut Node, around: &mut Surroundings<'_>) -> bool {
+    fn apply_effects<P: Party>(&mut self, node: &mut Node, around: &mut Surroundings<'_, P>) -> bool {
         let mut is_executed = false;
         let now = around.now();
         while let Some(effect) = self.carrier.worker.poll_effect() {
@@ -153,7 +153,7 @@ impl Station {
         is_executed
     }
 
-    fn read_channels(&mut self, node: &mut Node, around: &mut Surroundings<'_>) {
+    fn read_channels<P: Party>(&mut self, node: &mut Node, around: &mut Surroundings<'_, P>) {
         if self.carrier.worker.has_unwritten() && around.random.one_in(2) {
             // A runtime does not read if the unwritten messages are many. The events follow in a later turn.
             node.mail.is_woken[self.number] = true;

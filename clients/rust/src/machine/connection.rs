@@ -20,7 +20,9 @@ pub(super) enum State {
         until: Instant,
     },
     /// The driver gets a token.
-    Token,
+    Token {
+        deadline: Instant,
+    },
     /// The driver opens a connection.
     Opening {
         deadline: Instant,
@@ -28,13 +30,14 @@ pub(super) enum State {
     /// `connect` is not answered yet.
     Connecting,
     Connected {
+        since: Instant,
         /// The time between two pings of the server, and before the connection counts as lost. `None`: it sends no pings.
         silence: Option<Duration>,
         /// The connection is lost if nothing arrives until then.
         deadline: Option<Instant>,
         /// Whether pings are answered.
         pong: bool,
-        /// The token is refreshed at this time.
+        /// The token is refreshed at this time, or the driver is asked for it again.
         refresh_at: Option<Instant>,
     },
 }
@@ -47,9 +50,9 @@ impl State {
     pub(super) fn deadlines(self) -> impl Iterator<Item = Instant> {
         let (first, second) = match self {
             State::Waiting { until } => (Some(until), None),
-            State::Opening { deadline } => (Some(deadline), None),
+            State::Token { deadline } | State::Opening { deadline } => (Some(deadline), None),
             State::Connected { deadline, refresh_at, .. } => (deadline, refresh_at),
-            State::Disconnected | State::Token | State::Connecting => (None, None),
+            State::Disconnected | State::Connecting => (None, None),
         };
         first.into_iter().chain(second)
     }
@@ -116,14 +119,16 @@ impl Machine {
     pub fn handle_closed(&mut self, code: u16, reason: &str, now: Instant) {
         match self.state {
             State::Connecting | State::Connected { .. } => {}
-            State::Disconnected | State::Waiting { .. } | State::Token | State::Opening { .. } => return,
+            State::Disconnected | State::Waiting { .. } | State::Token { .. } | State::Opening { .. } => {
+                return;
+            }
         }
-        // 3014: the state that the client keeps does not hold any more.
+        // 3014: the state that the client keeps does not hold any more. 3500: one of the tokens is invalid.
         if code == 3014 {
             self.forget_positions();
-            if self.config.has_token_source {
-                self.token = None;
-            }
+        }
+        if matches!(code, 3014 | 3500) {
+            self.forget_tokens();
         }
         if code >= 1000 && !may_reconnect(code, false) {
             self.end(code, reason.into());
@@ -138,20 +143,21 @@ impl Machine {
             return self.handle_subscription_token(channel, result, now);
         }
         match (self.state, result) {
-            (State::Token, Ok(token)) => {
+            (State::Token { .. }, Ok(token)) => {
                 self.token = Some(token);
                 self.open(now);
             }
-            (State::Token, Err(TokenError::Unavailable)) => {
+            (State::Token { .. }, Err(TokenError::Unavailable)) => {
                 self.lose(codes::NOT_CONNECTED, "no token is available".into(), now);
             }
             (State::Connected { .. }, Ok(token)) => {
+                self.set_refresh(None);
                 let id = self.begin(Kind::Refresh, now);
                 self.push(id, Method::Refresh(RefreshRequest { token: &token }));
                 self.token = Some(token);
             }
             (State::Connected { .. }, Err(TokenError::Unavailable)) => self.refresh_later(now),
-            (State::Token | State::Connected { .. }, Err(TokenError::Unauthorized)) => {
+            (State::Token { .. } | State::Connected { .. }, Err(TokenError::Unauthorized)) => {
                 self.act(Action::Close(1000));
                 self.end(codes::UNAUTHORIZED, "no token is granted".into());
             }
@@ -165,6 +171,9 @@ impl Machine {
     pub(super) fn handle_connection_timeout(&mut self, now: Instant) {
         match self.state {
             State::Waiting { until } if until <= now => self.open(now),
+            State::Token { deadline } if deadline <= now => {
+                self.lose(codes::TIMEOUT, "no token has arrived in time".into(), now);
+            }
             State::Opening { deadline } if deadline <= now => {
                 self.act(Action::Close(1000));
                 self.lose(codes::TIMEOUT, "the connection was not opened in time".into(), now);
@@ -173,15 +182,16 @@ impl Machine {
                 self.act(Action::Close(1000));
                 self.lose(codes::NO_PING, "no ping has arrived in time".into(), now);
             }
-            State::Connected { silence, deadline, pong, refresh_at: Some(at) } if at <= now => {
-                self.state = State::Connected { silence, deadline, pong, refresh_at: None };
-                if self.config.has_token_source {
+            State::Connected { refresh_at: Some(at), .. } if at <= now => {
+                let has_source = self.config.has_token_source;
+                self.set_refresh(has_source.then(|| now + self.config.token_timeout));
+                if has_source {
                     self.act(Action::GetToken(None));
                 }
             }
             State::Disconnected
             | State::Waiting { .. }
-            | State::Token
+            | State::Token { .. }
             | State::Opening { .. }
             | State::Connecting
             | State::Connected { .. } => {}
@@ -192,13 +202,13 @@ impl Machine {
         let result = match result {
             Ok(result) => result,
             Err(error) => {
-                if error.code == ServerError::TOKEN_EXPIRED {
-                    self.token = None;
-                }
                 self.act(Action::Close(1000));
                 // An expired token is replaced only if there is a source of tokens.
-                let is_final = !error.may_retry()
-                    || error.code == ServerError::TOKEN_EXPIRED && !self.config.has_token_source;
+                let is_expired = error.code == ServerError::TOKEN_EXPIRED;
+                let is_final = !error.may_retry() || is_expired && !self.config.has_token_source;
+                if (is_expired || is_final) && self.config.has_token_source {
+                    self.token = None;
+                }
                 let reason = error.to_string();
                 return match is_final {
                     true => self.end(codes::UNAUTHORIZED, reason),
@@ -206,10 +216,10 @@ impl Machine {
                 };
             }
         };
-        self.failed = 0;
         let silence = (result.ping > 0)
             .then(|| Duration::from_secs(u64::from(result.ping)) + self.config.max_ping_delay);
         self.state = State::Connected {
+            since: now,
             silence,
             deadline: silence.map(|silence| now + silence),
             pong: result.pong,
@@ -254,7 +264,7 @@ impl Machine {
 
     fn open(&mut self, now: Instant) {
         if self.token.is_none() && self.config.has_token_source {
-            self.state = State::Token;
+            self.state = State::Token { deadline: now + self.config.token_timeout };
             self.act(Action::GetToken(None));
         } else {
             self.state = State::Opening { deadline: now + self.config.timeout };
@@ -264,17 +274,32 @@ impl Machine {
 
     fn refresh_later(&mut self, now: Instant) {
         let delay = Duration::from_secs(5).mul_f64(1.0 + self.random.f64());
+        self.set_refresh(Some(now + delay));
+    }
+
+    fn set_refresh(&mut self, at: Option<Instant>) {
         if let State::Connected { refresh_at, .. } = &mut self.state {
-            *refresh_at = Some(now + delay);
+            *refresh_at = at;
         }
     }
 
     fn lose(&mut self, code: u16, reason: String, now: Instant) {
-        let delay = self.config.backoff.delay(self.failed, &mut self.random);
-        self.failed = self.failed.saturating_add(1);
+        // A server that accepts connections and ends them at once is not reached more often than one that refuses them.
+        if let State::Connected { since, .. } = self.state
+            && now >= since + self.config.backoff.bound(self.failed)
+        {
+            self.failed = 0;
+        }
+        let failed = self.failed;
+        let delay = self.config.backoff.delay(failed, &mut self.random);
+        self.failed = failed.saturating_add(1);
         self.state = State::Waiting { until: now + delay };
         self.abandon(&RequestError::ConnectionLost);
-        self.events.push_back(Event::Reconnecting { code, reason, delay });
+        // While the application takes no events, only the last one of several attempts waits.
+        if let Some(Event::Reconnecting { .. }) = self.events.back() {
+            self.events.pop_back();
+        }
+        self.events.push_back(Event::Reconnecting { code, reason, delay, failed });
     }
 
     fn end(&mut self, code: u16, reason: String) {
@@ -282,6 +307,14 @@ impl Machine {
         self.abandon(&RequestError::Disconnected);
         self.refuse_waiting();
         self.events.push_back(Event::Disconnected { code, reason });
+    }
+
+    /// Forgets the tokens that the driver can replace.
+    fn forget_tokens(&mut self) {
+        if self.config.has_token_source {
+            self.token = None;
+        }
+        self.forget_subscription_tokens();
     }
 
     /// Forgets what belonged to the connection.
@@ -293,7 +326,7 @@ impl Machine {
 }
 
 /// Returns when a token is refreshed: when it expires, as the SDKs of other languages do. The server accepts it for some time
-/// more.
+/// more. Tokens that expire at once are not refreshed more often than each second.
 pub(super) fn refresh_at(expiry: Expiry, now: Instant) -> Option<Instant> {
-    expiry.expires.then(|| now + Duration::from_secs(u64::from(expiry.ttl)))
+    expiry.expires.then(|| now + Duration::from_secs(u64::from(expiry.ttl.max(1))))
 }

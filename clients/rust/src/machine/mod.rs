@@ -9,7 +9,7 @@ mod replies;
 mod requests;
 mod subscriptions;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
@@ -30,6 +30,8 @@ pub struct MachineConfig {
     pub backoff: Backoff,
     /// The time for an answer of the server, and for opening a connection.
     pub timeout: Duration,
+    /// The time for a token of the driver. Then it counts as unavailable, and is asked for again.
+    pub token_timeout: Duration,
     /// The time after a ping is due, after which the connection counts as lost.
     pub max_ping_delay: Duration,
     /// The first token of the connection. Without one, the gateway states the user.
@@ -51,6 +53,7 @@ impl Default for MachineConfig {
         MachineConfig {
             backoff: Backoff::default(),
             timeout: Duration::from_secs(5),
+            token_timeout: Duration::from_secs(30),
             max_ping_delay: Duration::from_secs(10),
             token: None,
             has_token_source: false,
@@ -71,7 +74,8 @@ pub enum Action {
     Send(String),
     /// Close the connection with this code, or give up opening it. Nothing of it must be reported any more.
     Close(u16),
-    /// Get a token for the connection, or for a channel, and call [`Machine::handle_token`].
+    /// Get a token for the connection, or for a channel, and call [`Machine::handle_token`]. It replaces an earlier action for
+    /// the same token.
     GetToken(Option<String>),
 }
 
@@ -81,7 +85,7 @@ pub struct Machine {
     config: MachineConfig,
     random: fastrand::Rng,
     state: State,
-    /// The number of failed attempts since the last successful `connect`.
+    /// The number of failed attempts since the last connection that lasted longer than the delay before another attempt.
     failed: u32,
     token: Option<String>,
     /// The id of the last command.
@@ -89,6 +93,8 @@ pub struct Machine {
     subscriptions: BTreeMap<String, Subscription>,
     /// The subscriptions that the server has made, with their positions.
     server_subscriptions: BTreeMap<String, Option<Position>>,
+    /// The channels whose positions do not hold any more, until they are subscribed again.
+    forgotten: BTreeSet<String>,
     /// The commands without a reply, by id.
     pending: BTreeMap<u32, Pending>,
     /// The requests that wait for a connection.
@@ -113,6 +119,7 @@ impl Machine {
             last_id: 0,
             subscriptions: BTreeMap::new(),
             server_subscriptions: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             pending: BTreeMap::new(),
             waiting: VecDeque::new(),
             last_request: 0,

@@ -35,11 +35,12 @@ impl Machine {
         } else if reply.id == 0 {
             self.handle_ping();
         } else if let Some(pending) = self.pending.remove(&reply.id) {
+            let id = reply.id;
             match pending.kind {
                 Kind::Connect => self.handle_connect(reply.result(|reply| reply.connect)?, now),
                 Kind::Refresh => self.handle_refresh(reply.result(|reply| reply.refresh)?, now),
                 Kind::Subscribe(channel) => {
-                    self.handle_subscribe(channel, reply.result(|reply| reply.subscribe)?, now);
+                    self.handle_subscribe(channel, id, reply.result(|reply| reply.subscribe)?, now);
                 }
                 Kind::SubRefresh(channel) => {
                     self.handle_sub_refresh(channel, reply.result(|reply| reply.sub_refresh)?, now);

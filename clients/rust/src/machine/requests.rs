@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::Machine;
 use super::connection::State;
+use super::{Action, Machine};
 use crate::close::codes;
 use crate::event::{Answer, Request, RequestError};
 use crate::protocol::{
@@ -86,6 +86,11 @@ impl Machine {
     }
 
     pub(super) fn push_line(&mut self, text: &str) {
+        // Servers limit the length of a message.
+        if self.outgoing.len() + text.len() >= MOST_MESSAGE && !self.outgoing.is_empty() {
+            let message = std::mem::take(&mut self.outgoing);
+            self.actions.push_back(Action::Send(message));
+        }
         if !self.outgoing.is_empty() {
             self.outgoing.push('\n');
         }
@@ -166,6 +171,9 @@ impl Machine {
         self.answers.push_back((id, answer));
     }
 }
+
+/// The length of a message from which on no further command is added to it.
+const MOST_MESSAGE: usize = 16 << 10;
 
 impl Reply {
     /// Returns one of its results, or its error.

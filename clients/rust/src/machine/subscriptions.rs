@@ -21,11 +21,11 @@ pub struct SubscribeOptions {
     pub has_token_source: bool,
     /// Data for the server.
     pub data: Option<Json>,
-    /// Whether the client recovers publications that it has missed, if the channel has a history.
+    /// Whether the client recovers publications that it has missed, if the channel has a history. The server may enforce it.
     pub recoverable: bool,
     /// Whether the client wants to know when others join and leave.
     pub join_leave: bool,
-    /// The position after which the first subscription begins.
+    /// The position after which the first subscription begins: the client recovers what follows it.
     pub since: Option<Position>,
 }
 
@@ -45,11 +45,11 @@ enum SubscriptionState {
     /// It is made at this time, or when the client is connected.
     Waiting(Option<Instant>),
     /// The driver gets a token.
-    Token,
-    /// The server has not answered yet.
-    Subscribing,
+    Token { deadline: Instant },
+    /// The server has not answered the command with this id.
+    Subscribing { id: u32 },
     Subscribed {
-        /// The token is refreshed at this time.
+        /// The token is refreshed at this time, or the driver is asked for it again.
         refresh_at: Option<Instant>,
     },
 }
@@ -59,7 +59,8 @@ impl Subscription {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             SubscriptionState::Waiting(at) | SubscriptionState::Subscribed { refresh_at: at } => at,
-            SubscriptionState::Token | SubscriptionState::Subscribing => None,
+            SubscriptionState::Token { deadline } => Some(deadline),
+            SubscriptionState::Subscribing { .. } => None,
         }
     }
 }
@@ -88,13 +89,13 @@ impl Machine {
     /// Ends a subscription. Nothing of the channel follows.
     pub fn unsubscribe(&mut self, channel: &str, now: Instant) {
         let Some(subscription) = self.subscriptions.remove(channel) else { return };
+        self.forgotten.remove(channel);
         let is_known = match subscription.state {
-            SubscriptionState::Subscribing | SubscriptionState::Subscribed { .. } => true,
-            SubscriptionState::Waiting(_) | SubscriptionState::Token => false,
+            SubscriptionState::Subscribing { .. } | SubscriptionState::Subscribed { .. } => true,
+            SubscriptionState::Waiting(_) | SubscriptionState::Token { .. } => false,
         };
         if is_known && self.state.is_connected() {
-            let id = self.begin(Kind::Unsubscribe, now);
-            self.push(id, Method::Unsubscribe(ChannelRequest { channel }));
+            self.send_unsubscribe(channel, now);
         }
         let (channel, reason) = (channel.into(), "unsubscribed by the application".into());
         self.events.push_back(Event::Unsubscribed { channel, code: 0, reason });
@@ -121,13 +122,15 @@ impl Machine {
             let Some(subscription) = self.subscriptions.get_mut(&channel) else { continue };
             match &mut subscription.state {
                 SubscriptionState::Waiting(_) => self.begin_subscription(&channel, now),
+                SubscriptionState::Token { .. } => self.retry_subscription(&channel, now),
                 SubscriptionState::Subscribed { refresh_at } => {
-                    *refresh_at = None;
-                    if subscription.options.has_token_source {
+                    let has_source = subscription.options.has_token_source;
+                    *refresh_at = has_source.then(|| now + self.config.token_timeout);
+                    if has_source {
                         self.act(Action::GetToken(Some(channel)));
                     }
                 }
-                SubscriptionState::Token | SubscriptionState::Subscribing => {}
+                SubscriptionState::Subscribing { .. } => {}
             }
         }
     }
@@ -139,39 +142,57 @@ impl Machine {
         now: Instant,
     ) {
         let is_connected = self.state.is_connected();
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
-        let token = match result {
-            Ok(token) => token,
-            Err(TokenError::Unavailable) => return self.retry_subscription(channel, now),
-            Err(TokenError::Unauthorized) => {
-                let reason = "no token is granted".into();
-                return self
-                    .end_subscription(channel, ServerError { code: 101, message: reason, temporary: false });
+        // The application may have unsubscribed and subscribed again without a source of tokens.
+        let subscription = self.subscriptions.get_mut(channel).filter(|it| it.options.has_token_source);
+        let Some(subscription) = subscription else { return };
+        match (&mut subscription.state, result) {
+            (SubscriptionState::Token { .. }, Ok(token)) => {
+                subscription.token = Some(token);
+                // Otherwise it is sent after the reply to `connect`.
+                if is_connected {
+                    self.send_subscribe(channel, now);
+                }
             }
-        };
-        subscription.token = Some(token.clone());
-        match subscription.state {
-            SubscriptionState::Token if is_connected => self.send_subscribe(channel, now),
-            SubscriptionState::Subscribed { .. } if is_connected => {
+            (SubscriptionState::Subscribed { refresh_at }, Ok(token)) => {
+                *refresh_at = None;
                 let id = self.begin(Kind::SubRefresh(channel.into()), now);
                 self.push(id, Method::SubRefresh(SubRefreshRequest { channel, token: &token }));
+                if let Some(subscription) = self.subscriptions.get_mut(channel) {
+                    subscription.token = Some(token);
+                }
             }
-            SubscriptionState::Waiting(_)
-            | SubscriptionState::Token
-            | SubscriptionState::Subscribing
-            | SubscriptionState::Subscribed { .. } => {}
+            (
+                SubscriptionState::Token { .. } | SubscriptionState::Subscribed { .. },
+                Err(TokenError::Unavailable),
+            ) => self.retry_subscription(channel, now),
+            (state, Err(TokenError::Unauthorized)) => {
+                if let SubscriptionState::Subscribing { .. } | SubscriptionState::Subscribed { .. } = state {
+                    self.send_unsubscribe(channel, now);
+                }
+                let message = "no token is granted".into();
+                self.end_subscription(channel, ServerError { code: 101, message, temporary: false });
+            }
+            // An earlier request was answered late.
+            (SubscriptionState::Waiting(_) | SubscriptionState::Subscribing { .. }, Ok(token)) => {
+                subscription.token = Some(token);
+            }
+            (
+                SubscriptionState::Waiting(_) | SubscriptionState::Subscribing { .. },
+                Err(TokenError::Unavailable),
+            ) => {}
         }
     }
 
     pub(super) fn handle_subscribe(
         &mut self,
         channel: String,
+        id: u32,
         result: Result<SubscribeResult, ServerError>,
         now: Instant,
     ) {
         let Some(subscription) = self.subscriptions.get_mut(&channel) else { return };
         // The application may have unsubscribed and subscribed again: the answer to the second command follows.
-        if subscription.state != SubscriptionState::Subscribing {
+        if subscription.state != (SubscriptionState::Subscribing { id }) {
             return;
         }
         match result {
@@ -216,8 +237,7 @@ impl Machine {
                 *refresh_at = Some(now + self.config.backoff.most.mul_f64(self.random.f64()));
             }
             (Err(error), SubscriptionState::Subscribed { .. }) => {
-                let id = self.begin(Kind::Unsubscribe, now);
-                self.push(id, Method::Unsubscribe(ChannelRequest { channel: &channel }));
+                self.send_unsubscribe(&channel, now);
                 self.end_subscription(&channel, error);
             }
             (_, _) => {}
@@ -245,13 +265,17 @@ impl Machine {
             return;
         }
         let Some(subscription) = self.subscriptions.get_mut(&channel) else { return };
+        // The application may have unsubscribed and subscribed again: then the server has ended the subscription before.
+        if !matches!(subscription.state, SubscriptionState::Subscribed { .. }) {
+            return;
+        }
         if code < 2500 {
             let error = ServerError { code: code.into(), message: reason, temporary: false };
             return self.end_subscription(&channel, error);
         }
         // 2501: the token has expired. 2502: the state that the client keeps does not hold any more.
-        if code == 2502 {
-            subscription.position = None;
+        if code == 2502 && subscription.position.take().is_some() {
+            self.forgotten.insert(channel.clone());
         }
         if matches!(code, 2501 | 2502) && subscription.options.has_token_source {
             subscription.token = None;
@@ -286,21 +310,30 @@ impl Machine {
         }
     }
 
-    /// Forgets positions and tokens, which do not hold any more.
+    /// Forgets positions, which do not hold any more.
     pub(super) fn forget_positions(&mut self) {
-        for subscription in self.subscriptions.values_mut() {
-            subscription.position = None;
-            if subscription.options.has_token_source {
-                subscription.token = None;
+        for (channel, subscription) in &mut self.subscriptions {
+            if subscription.position.take().is_some() {
+                self.forgotten.insert(channel.clone());
             }
         }
-        self.server_subscriptions.values_mut().for_each(|position| *position = None);
+        for (channel, position) in &mut self.server_subscriptions {
+            if position.take().is_some() {
+                self.forgotten.insert(channel.clone());
+            }
+        }
+    }
+
+    pub(super) fn forget_subscription_tokens(&mut self) {
+        for subscription in self.subscriptions.values_mut().filter(|it| it.options.has_token_source) {
+            subscription.token = None;
+        }
     }
 
     fn begin_subscription(&mut self, channel: &str, now: Instant) {
         let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
         if subscription.token.is_none() && subscription.options.has_token_source {
-            subscription.state = SubscriptionState::Token;
+            subscription.state = SubscriptionState::Token { deadline: now + self.config.token_timeout };
             self.act(Action::GetToken(Some(channel.into())));
         } else {
             self.send_subscribe(channel, now);
@@ -310,9 +343,10 @@ impl Machine {
     fn send_subscribe(&mut self, channel: &str, now: Instant) {
         let id = self.begin(Kind::Subscribe(channel.into()), now);
         let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
-        subscription.state = SubscriptionState::Subscribing;
+        subscription.state = SubscriptionState::Subscribing { id };
         let options = &subscription.options;
-        let position = subscription.position.as_ref().filter(|_| options.recoverable);
+        // The server states a position also if it enforces the recovery.
+        let position = subscription.position.as_ref();
         let subscribe = SubscribeRequest {
             channel,
             token: subscription.token.as_deref(),
@@ -339,15 +373,23 @@ impl Machine {
         }
     }
 
+    fn send_unsubscribe(&mut self, channel: &str, now: Instant) {
+        let id = self.begin(Kind::Unsubscribe, now);
+        self.push(id, Method::Unsubscribe(ChannelRequest { channel }));
+    }
+
     fn end_subscription(&mut self, channel: &str, error: ServerError) {
         self.subscriptions.remove(channel);
+        self.forgotten.remove(channel);
         let (channel, code, reason) = (channel.into(), error.code, error.message);
         self.events.push_back(Event::Unsubscribed { channel, code, reason });
     }
 
     /// Reports a subscription and the publications that come with it.
     fn report_subscription(&mut self, channel: String, result: SubscribeResult) {
+        let is_forgotten = self.forgotten.remove(&channel);
         let recovery = match (result.was_recovering, result.recovered) {
+            (false, _) if is_forgotten => Recovery::Incomplete,
             (false, _) => Recovery::None,
             (true, true) => Recovery::Complete,
             (true, false) => Recovery::Incomplete,

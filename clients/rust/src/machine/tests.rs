@@ -117,10 +117,36 @@ fn delays_grow_with_each_failed_attempt_and_start_again_after_a_connection() {
     }
     assert!(longest > Duration::from_secs(15), "{longest:?}");
     rig.open(&json!({ "client": "c" }));
+    rig.wait(Backoff::default().most);
     rig.events();
     rig.machine.handle_closed(3001, "shutdown", rig.now);
     let [Event::Reconnecting { code: 3001, delay, .. }] = rig.events()[..] else { panic!("not one event") };
     assert!(delay <= Duration::from_millis(500));
+}
+
+#[test]
+fn connections_that_end_at_once_are_failed_attempts() {
+    let mut rig = Rig::new(MachineConfig::default());
+    for expected in 0..10 {
+        rig.open(&json!({ "client": "c" }));
+        rig.events();
+        rig.machine.handle_closed(3008, "slow", rig.now);
+        let [Event::Reconnecting { failed, .. }] = rig.events()[..] else { panic!("not one event") };
+        assert_eq!(failed, expected);
+        rig.wait_for_timeout();
+    }
+}
+
+#[test]
+fn only_the_last_attempt_waits_for_an_application_that_takes_no_events() {
+    let mut rig = Rig::connected();
+    rig.machine.handle_closed(codes::LOST, "reset", rig.now);
+    for _ in 0..100 {
+        rig.wait_for_timeout();
+        assert_eq!(rig.machine.poll_action(), Some(Action::Open));
+        rig.machine.handle_open_error("refused", false, rig.now);
+    }
+    assert!(matches!(rig.events()[..], [Event::Connected { .. }, Event::Reconnecting { failed: 100, .. }]));
 }
 
 #[test]
@@ -324,6 +350,168 @@ fn the_state_is_forgotten_when_the_server_says_so() {
     rig.subscribe("a", &json!({ "recoverable": true, "epoch": "e", "offset": 5 }));
     rig.machine.handle_closed(3014, "state invalidated", rig.now);
     rig.wait_for_timeout();
+    rig.events();
     let commands = rig.open(&json!({ "client": "d" }));
     assert_eq!(commands[0]["subscribe"], json!({ "channel": "a", "recoverable": true }));
+    let result = json!({ "recoverable": true, "epoch": "e", "offset": 9 });
+    rig.receive(&json!({ "id": commands[0]["id"], "subscribe": result }));
+    // The publications between the positions are missing.
+    let events = rig.events();
+    assert!(
+        matches!(events[..], [_, Event::Subscribed { recovery: Recovery::Incomplete, .. }]),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn the_answer_to_an_earlier_subscription_is_not_taken_for_the_answer_to_the_last_one() {
+    let mut rig = Rig::connected();
+    rig.events();
+    assert!(rig.machine.subscribe("a", SubscribeOptions::default(), rig.now));
+    let first = rig.sent()[0]["id"].clone();
+    rig.machine.unsubscribe("a", rig.now);
+    assert!(rig.machine.subscribe("a", SubscribeOptions::default(), rig.now));
+    let commands = rig.sent();
+    rig.events();
+    rig.receive(&json!({ "id": first, "subscribe": { "recoverable": true, "epoch": "e", "offset": 1 } }));
+    rig.receive(&publication("a", 2, 2));
+    // The server may have ended the first one before it has executed `unsubscribe`.
+    rig.receive(&json!({ "push": { "channel": "a", "unsubscribe": { "code": 2500, "reason": "insufficient state" } } }));
+    assert!(rig.events().is_empty() && rig.sent().is_empty());
+    rig.receive(&json!({ "id": commands[0]["id"], "unsubscribe": {} }));
+    rig.receive(
+        &json!({ "id": commands[1]["id"], "subscribe": { "recoverable": true, "epoch": "e", "offset": 5 } }),
+    );
+    let [Event::Subscribed { position: Some(position), .. }] = &rig.events()[..] else {
+        panic!("not one event")
+    };
+    assert_eq!(position.offset, 5);
+}
+
+#[test]
+fn a_token_that_never_arrives_is_asked_for_again() {
+    let config = MachineConfig { has_token_source: true, ..MachineConfig::default() };
+    let mut rig = Rig::new(config);
+    assert_eq!(rig.machine.poll_action(), Some(Action::GetToken(None)));
+    rig.wait(Duration::from_secs(30));
+    assert!(matches!(rig.events()[..], [Event::Reconnecting { code: codes::TIMEOUT, .. }]));
+    rig.wait_for_timeout();
+    assert_eq!(rig.machine.poll_action(), Some(Action::GetToken(None)));
+    rig.machine.handle_token(None, Ok("t".into()), rig.now);
+    rig.open(&json!({ "client": "c", "expires": true, "ttl": 60 }));
+    // The same holds for a refresh.
+    rig.wait(Duration::from_secs(60));
+    for _ in 0..3 {
+        assert_eq!(rig.machine.poll_action(), Some(Action::GetToken(None)));
+        rig.wait(Duration::from_secs(30));
+    }
+}
+
+#[test]
+fn a_token_of_a_channel_that_never_arrives_is_asked_for_again() {
+    let mut rig = Rig::connected();
+    let options = SubscribeOptions { has_token_source: true, ..SubscribeOptions::default() };
+    assert!(rig.machine.subscribe("a", options, rig.now));
+    for _ in 0..3 {
+        assert_eq!(rig.machine.poll_action(), Some(Action::GetToken(Some("a".into()))));
+        rig.receive(&json!({}));
+        rig.machine.poll_action();
+        rig.wait(Duration::from_secs(30));
+        // The delay before the next attempt.
+        rig.wait_for_timeout();
+    }
+}
+
+#[test]
+fn a_late_answer_about_a_token_changes_nothing() {
+    let mut rig = Rig::connected();
+    let options = SubscribeOptions { has_token_source: true, ..SubscribeOptions::default() };
+    assert!(rig.machine.subscribe("a", options, rig.now));
+    assert_eq!(rig.machine.poll_action(), Some(Action::GetToken(Some("a".into()))));
+    rig.machine.handle_token(Some("a"), Ok("t".into()), rig.now);
+    let id = rig.sent()[0]["id"].clone();
+    rig.events();
+    rig.machine.handle_token(Some("a"), Err(TokenError::Unavailable), rig.now);
+    rig.receive(&json!({ "id": id, "subscribe": {} }));
+    assert!(matches!(rig.events()[..], [Event::Subscribed { .. }]));
+    // The next subscription has no source of tokens.
+    rig.machine.unsubscribe("a", rig.now);
+    assert!(rig.machine.subscribe("a", SubscribeOptions::default(), rig.now));
+    rig.sent();
+    rig.machine.handle_token(Some("a"), Ok("late".into()), rig.now);
+    rig.machine.handle_closed(codes::LOST, "reset", rig.now);
+    rig.wait_for_timeout();
+    assert_eq!(rig.open(&json!({ "client": "d" }))[0]["subscribe"], json!({ "channel": "a" }));
+}
+
+#[test]
+fn the_server_is_told_that_a_subscription_ends_without_a_token() {
+    let mut rig = Rig::connected();
+    let options = SubscribeOptions { has_token_source: true, ..SubscribeOptions::default() };
+    assert!(rig.machine.subscribe("a", options, rig.now));
+    rig.machine.poll_action();
+    rig.machine.handle_token(Some("a"), Ok("t".into()), rig.now);
+    let id = rig.sent()[0]["id"].clone();
+    rig.receive(&json!({ "id": id, "subscribe": { "expires": true, "ttl": 5 } }));
+    rig.wait(Duration::from_secs(5));
+    rig.machine.poll_action();
+    rig.events();
+    rig.machine.handle_token(Some("a"), Err(TokenError::Unauthorized), rig.now);
+    assert!(matches!(rig.events()[..], [Event::Unsubscribed { code: 101, .. }]));
+    assert_eq!(rig.sent()[0]["unsubscribe"], json!({ "channel": "a" }));
+}
+
+#[test]
+fn an_invalid_token_is_not_sent_again_if_there_is_a_source() {
+    let config = MachineConfig { has_token_source: true, ..MachineConfig::default() };
+    let mut rig = Rig::new(config);
+    let is_final = |rig: &mut Rig| matches!(rig.events().last(), Some(Event::Disconnected { .. }));
+    for is_refused in [true, false] {
+        assert_eq!(rig.machine.poll_action(), Some(Action::GetToken(None)));
+        rig.machine.handle_token(None, Ok("t".into()), rig.now);
+        if is_refused {
+            assert_eq!(rig.machine.poll_action(), Some(Action::Open));
+            rig.machine.handle_opened(rig.now);
+            let id = rig.sent()[0]["id"].clone();
+            rig.receive(&json!({ "id": id, "error": { "code": 110, "message": "expired" } }));
+            assert_eq!(rig.machine.poll_action(), Some(Action::Close(1000)));
+        } else {
+            rig.open(&json!({ "client": "c" }));
+            rig.machine.handle_closed(3500, "invalid token", rig.now);
+        }
+        assert!(is_final(&mut rig));
+        rig.machine.connect(rig.now);
+    }
+    assert_eq!(rig.machine.poll_action(), Some(Action::GetToken(None)));
+}
+
+#[test]
+fn many_commands_are_sent_in_several_messages() {
+    let mut rig = Rig::new(MachineConfig::default());
+    let data = || serde_json::value::to_raw_value(&"x".repeat(1000)).expect("JSON");
+    for _ in 0..100 {
+        rig.machine.request(Request::Publish { channel: "a".into(), data: data() }, rig.now);
+    }
+    assert_eq!(rig.machine.poll_action(), Some(Action::Open));
+    rig.machine.handle_opened(rig.now);
+    let id = rig.sent()[0]["id"].clone();
+    rig.receive(&json!({ "id": id, "connect": { "client": "c" } }));
+    let mut count = 0;
+    while let Some(Action::Send(text)) = rig.machine.poll_action() {
+        assert!(text.len() < 17_000, "{}", text.len());
+        count += text.lines().count();
+    }
+    assert_eq!(count, 100);
+}
+
+#[test]
+fn a_recovery_that_the_server_enforces_needs_no_option() {
+    let mut rig = Rig::connected();
+    assert!(rig.machine.subscribe("a", SubscribeOptions::default(), rig.now));
+    let id = rig.sent()[0]["id"].clone();
+    rig.receive(&json!({ "id": id, "subscribe": { "recoverable": true, "epoch": "e", "offset": 3 } }));
+    rig.machine.handle_closed(codes::LOST, "reset", rig.now);
+    rig.wait_for_timeout();
+    let expected = json!({ "channel": "a", "recover": true, "offset": 3, "epoch": "e" });
+    assert_eq!(rig.open(&json!({ "client": "d" }))[0]["subscribe"], expected);
 }
