@@ -46,7 +46,7 @@ impl Config {
     /// Creates the settings for an address, for example `wss://example.com/channels`.
     pub fn new(url: impl Into<String>) -> Config {
         Config {
-            target: Target { url: url.into(), headers: Vec::new() },
+            target: Target::new(url.into()),
             machine: MachineConfig::default(),
             tokens: None,
             events: 1024,
@@ -58,6 +58,16 @@ impl Config {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Config {
         self.target.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Trusts these authorities, in PEM, in addition to the authorities of the system.
+    ///
+    /// # Errors
+    /// The text has no certificate, or one that cannot be used.
+    #[cfg(feature = "tls")]
+    pub fn authorities(mut self, pem: &[u8]) -> Result<Config, InvalidTarget> {
+        self.target.trust(pem)?;
+        Ok(self)
     }
 
     /// Sets the token of the connection. It is not needed if the gateway states the user.

@@ -37,7 +37,7 @@ impl Config {
     /// Creates the settings for an address, for example `wss://example.com/ws`.
     pub fn new(url: impl Into<String>) -> Config {
         Config {
-            target: Target { url: url.into(), headers: Vec::new() },
+            target: Target::new(url.into()),
             backoff: Backoff::default(),
             timeout: Duration::from_secs(5),
             queue: 64,
@@ -49,6 +49,16 @@ impl Config {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Config {
         self.target.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Trusts these authorities, in PEM, in addition to the authorities of the system.
+    ///
+    /// # Errors
+    /// The text has no certificate, or one that cannot be used.
+    #[cfg(feature = "tls")]
+    pub fn authorities(mut self, pem: &[u8]) -> Result<Config, InvalidTarget> {
+        self.target.trust(pem)?;
+        Ok(self)
     }
 
     /// Sets the delays before another attempt.

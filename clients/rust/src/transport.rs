@@ -6,7 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use async_tungstenite::WebSocketStream;
-use async_tungstenite::smol::{ConnectStream, connect_async};
+use async_tungstenite::smol::ConnectStream;
+#[cfg(not(feature = "tls"))]
+use async_tungstenite::smol::connect_async;
+#[cfg(feature = "tls")]
+use async_tungstenite::smol::connect_async_with_tls_connector;
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::http::{HeaderName, HeaderValue, StatusCode};
 use async_tungstenite::tungstenite::protocol::CloseFrame;
@@ -18,6 +22,9 @@ use futures_util::{Sink, Stream};
 pub(crate) struct Target {
     pub(crate) url: String,
     pub(crate) headers: Vec<(String, String)>,
+    /// The configuration of TLS, if there are own authorities.
+    #[cfg(feature = "tls")]
+    tls: Option<std::sync::Arc<rustls::ClientConfig>>,
 }
 
 /// The reason for which a connection could not be opened.
@@ -31,6 +38,43 @@ pub(crate) struct OpenError {
 pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Box<Socket>, OpenError>> + Send>>;
 
 impl Target {
+    pub(crate) fn new(url: String) -> Target {
+        Target {
+            url,
+            headers: Vec::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// Trusts the certificates of the system, and these.
+    #[cfg(feature = "tls")]
+    pub(crate) fn trust(&mut self, pem: &[u8]) -> Result<(), InvalidTarget> {
+        use rustls::pki_types::CertificateDer;
+        use rustls::pki_types::pem::PemObject;
+        use rustls_platform_verifier::Verifier;
+
+        let invalid =
+            |reason: &str, error: &dyn std::fmt::Display| InvalidTarget(format!("{reason}: {error}"));
+        let authorities: Vec<_> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| invalid("the certificates are not PEM", &error))?;
+        if authorities.is_empty() {
+            return Err(InvalidTarget("there is no certificate in the PEM text".into()));
+        }
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Verifier::new_with_extra_roots(authorities, provider.clone())
+            .map_err(|error| invalid("the certificates cannot be used", &error))?;
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| invalid("TLS cannot be used", &error))?
+            .dangerous()
+            .with_custom_certificate_verifier(std::sync::Arc::new(verifier))
+            .with_no_client_auth();
+        self.tls = Some(std::sync::Arc::new(config));
+        Ok(())
+    }
+
     /// Checks the URL and the headers.
     pub(crate) fn check(&self) -> Result<(), InvalidTarget> {
         self.request().map(drop).map_err(|error| InvalidTarget(error.to_string()))
@@ -41,7 +85,12 @@ impl Target {
         Box::pin(async move {
             let refuse = |reason: String| OpenError { reason, is_unauthorized: false };
             let request = target.request().map_err(|error| refuse(error.to_string()))?;
-            match connect_async(request).await {
+            #[cfg(feature = "tls")]
+            let connected =
+                connect_async_with_tls_connector(request, target.tls.clone().map(Into::into)).await;
+            #[cfg(not(feature = "tls"))]
+            let connected = connect_async(request).await;
+            match connected {
                 Ok((stream, _)) => Ok(Box::new(Socket { stream, is_flushed: true })),
                 Err(tungstenite::Error::Http(response)) => Err(OpenError {
                     reason: format!("the server has answered {}", response.status()),
@@ -67,13 +116,13 @@ impl Target {
     }
 }
 
-/// An address or a header that cannot be used.
+/// An address, a header or a certificate that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidTarget(String);
 
 impl std::fmt::Display for InvalidTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the URL or a header cannot be used: {}", self.0)
+        write!(f, "the URL, a header or a certificate cannot be used: {}", self.0)
     }
 }
 
