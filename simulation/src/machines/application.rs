@@ -22,7 +22,7 @@ pub(crate) struct Application {
     pub(crate) intent: BTreeSet<usize>,
     /// The channels to which it has subscribed, and whose subscriptions have not ended.
     made: BTreeSet<usize>,
-    /// What it sees of each channel.
+    /// The channels as it sees them.
     pub(crate) views: BTreeMap<usize, View>,
     requests: BTreeMap<RequestId, Asked>,
     backoff: Backoff,
@@ -337,5 +337,5 @@ fn check_code(code: u32) -> Result<(), &'static str> {
 const ALREADY_SUBSCRIBED: u32 = 105;
 const BAD_REQUEST: u32 = 107;
 
-/// The longest time between the end of a request, and the step in which its application is told.
+/// The longest time between the end of a request, and the step in which its application gets the answer.
 const SLACK: Duration = Duration::from_millis(100);

@@ -13,6 +13,7 @@ use crate::channels::plan::user_name;
 use crate::fault::Fault;
 use crate::random::Random;
 use crate::sdk::{Arrival, State};
+use crate::socket::Link;
 use crate::trace::{Subject, Trace};
 
 /// A client's state machine, with what its driver keeps for it.
@@ -445,7 +446,10 @@ impl Driver {
 
     /// Whether nothing is on its way.
     pub(crate) fn is_at_rest(&self, session: Option<&Session>) -> bool {
-        let is_at_rest = |session: &Session| session.transport.is_at_rest();
+        // A client may not have noticed yet that its connection has ended.
+        let has_ended = |link: &Link| link.has_client_ended() || link.is_closed();
+        let is_at_rest =
+            |session: &Session| session.transport.is_at_rest() && !has_ended(&session.transport.link);
         self.is_open
             && session.is_some_and(is_at_rest)
             && self.outgoing.is_empty()

@@ -11,7 +11,7 @@
 //! The node is the one of [`channels`](crate::channels). These promises are checked:
 //!
 //! * A client is connected and subscribed again after all faults, and each request is answered in time.
-//! * Publications arrive in their order, each once. If some are missing, the application is told.
+//! * Publications arrive in their order, each once. If some are missing, the application gets an event about that.
 //! * Delays are within their bounds, and random for each client. No client is due again and again without a delay.
 //! * The queues of a client are bounded. It has one connection at most.
 //! * The server never closes a connection because of a fault of the client, and has no other subscriptions than the clients.

@@ -53,7 +53,7 @@ impl Plan {
     }
 }
 
-/// Removes the options of a channel about which the client makes no promise of its own: `channels` checks them.
+/// Removes the options of a channel that do not concern the client: `channels` checks them.
 fn simplify(options: &mut ChannelOptions, is_personal: bool) {
     options.subscribe_hook = false;
     options.publish_hook = false;
