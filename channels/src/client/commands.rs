@@ -118,7 +118,7 @@ impl Client {
                         self.stage = Stage::Closed;
                         return Err(Disconnect::TooManyRequests.into());
                     }
-                    connecting.waiting.push(Waiting { message: message.into(), executed: index });
+                    connecting.waiting.push(Waiting::new(message, index));
                     return Ok(());
                 }
                 Stage::New | Stage::Connected => {}

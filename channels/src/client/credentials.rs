@@ -267,7 +267,7 @@ impl Client {
     /// has.
     pub(super) fn keep_if_checking(&mut self, message: &[u8], executed: usize) -> bool {
         let Stage::Checking(connecting) = &mut self.stage else { return false };
-        connecting.waiting.push(Waiting { message: message.into(), executed });
+        connecting.waiting.push(Waiting::new(message, executed));
         true
     }
 

@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use postern_core::handshake::Identity;
+use zeroize::Zeroizing;
 
 use crate::Disconnect;
 use crate::engine::ClientRef;
@@ -105,9 +106,16 @@ pub(crate) enum Held {
 /// A message whose commands wait until `connect` is answered.
 #[derive(Debug)]
 struct Waiting {
-    message: Box<[u8]>,
+    /// It may contain tokens, so its memory is overwritten when it is dropped.
+    message: Zeroizing<Box<[u8]>>,
     /// The number of its commands that are executed already.
     executed: usize,
+}
+
+impl Waiting {
+    fn new(message: &[u8], executed: usize) -> Waiting {
+        Waiting { message: Zeroizing::new(message.into()), executed }
+    }
 }
 
 impl Connecting {
