@@ -317,6 +317,8 @@ pub enum Reply {
         was_known: bool,
         /// The connections of this node that are too many.
         excess: Vec<u64>,
+        /// The time for which there have been too many on all nodes.
+        above: Duration,
     },
     /// Entries of a lease were removed.
     Reaped {

@@ -388,8 +388,8 @@ impl Relay {
             }
             (Call::WritePresence(..), Reply::Present { was_known: false }) => self.write_all_presence(),
             (Call::WritePresence(..), Reply::Present { was_known: true } | Reply::Done) => {}
-            (Call::User(user), Reply::User { was_known, excess }) => {
-                self.handle_user(&user, was_known, &excess, now);
+            (Call::User(user), Reply::User { was_known, excess, above }) => {
+                self.handle_user(&user, was_known, &excess, above, now);
             }
             (Call::Reap(lease, is_announced), Reply::Reaped { is_done }) => {
                 self.handle_reaped(lease, is_announced, is_done, now);

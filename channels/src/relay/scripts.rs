@@ -12,7 +12,7 @@
 //! `nodes` is a hash with the description of a node by its lease. `rv` is the stream of revocations.
 //!
 //! `u:{USER}` is a hash with the connections of a user, by `LEASE/CONNECTION`: the time of the admission in milliseconds and the
-//! node. `uk:LEASE` is the set of the users with connections of a lease.
+//! node. Its field `since` is the time at which there were too many, while there are. `uk:LEASE` is the set of the users with connections of a lease.
 
 /// Publishes. `KEYS`: hash, stream, idempotency key (the hash if there is none). `ARGV`: name for `PUBLISH`, body, size (0: no
 /// history), time of the stream, time of the hash, time of the idempotency key (0: none), new epoch, history of replication,
@@ -137,7 +137,7 @@ end
 for _, user in ipairs(redis.call('SRANDMEMBER', KEYS[4], 20)) do
   local key = ARGV[3] .. 'u:{' .. user .. '}'
   for _, field in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(field, 1, 17) == ARGV[1] .. '/' then redis.call('HDEL', key, field) end
+    if field == 'since' or string.sub(field, 1, 17) == ARGV[1] .. '/' then redis.call('HDEL', key, field) end
   end
   redis.call('SREM', KEYS[4], user)
 end
@@ -182,14 +182,14 @@ return 1
 /// lease's users, the sorted set of leases. `ARGV`: user, lease, its milliseconds, node, most connections, 1 if the newest ones above
 /// that are closed, prefix, then connections and the milliseconds since their admission.
 ///
-/// Connections of leases that have expired are removed. Returns whether the lease was added, and the connections of the lease that
-/// are too many. A node with others that are too many gets a message, and then asks itself.
+/// Connections of leases that have expired are removed. Returns whether the lease was added, the connections of the lease that are
+/// too many, and, for the newest ones, the milliseconds for which any node has had too many. A node with others that are too many gets a message, and then asks itself.
 pub const WRITE_USER: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local listed = {}
 for index = 8, #ARGV, 2 do listed[ARGV[2] .. '/' .. ARGV[index]] = now - tonumber(ARGV[index + 1]) end
-local found, gone, holds = {}, {}, { [ARGV[2]] = true }
+local found, gone, holds, since = {}, {}, { [ARGV[2]] = true }, nil
 local all = redis.call('HGETALL', KEYS[1])
 for index = 1, #all, 2 do
   local field, lease = all[index], string.sub(all[index], 1, 16)
@@ -198,7 +198,9 @@ for index = 1, #all, 2 do
     holds[lease] = score and tonumber(score) > now or false
   end
   local at, node = string.match(all[index + 1], '^(%d+)/(%x+)$')
-  if not at or not holds[lease] or (lease == ARGV[2] and not listed[field]) then
+  if field == 'since' then
+    since = all[index + 1]
+  elseif not at or not holds[lease] or (lease == ARGV[2] and not listed[field]) then
     table.insert(gone, field)
   else
     -- The time stays, so that all nodes agree on the order.
@@ -224,6 +226,17 @@ table.sort(found, function(one, other)
 end)
 local first, last = 1, #found - tonumber(ARGV[5])
 if ARGV[6] == '1' then first, last = tonumber(ARGV[5]) + 1, #found end
+local above = 0
+if ARGV[6] == '1' and first <= last then
+  local at = tonumber(string.match(since or '', '^%d+$') or '')
+  if at and at <= now then
+    above = now - at
+  else
+    redis.call('HSET', KEYS[1], 'since', string.format('%.0f', now))
+  end
+elseif since then
+  redis.call('HDEL', KEYS[1], 'since')
+end
 local excess, told = {}, {}
 for index = first, last do
   local field, node = found[index][2], found[index][3]
@@ -234,7 +247,7 @@ for index = first, last do
     redis.call('PUBLISH', ARGV[7] .. 'n:' .. node, 'u' .. ARGV[1])
   end
 end
-return {added, excess}
+return {added, excess, above}
 ";
 
 /// All scripts.

@@ -8,13 +8,13 @@
 //! Entries belong to a lease, like entries of the presence. Under a new lease, all users are written again. While the engine cannot
 //! be reached, each node has its own limit.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::command::{Command, UserLimit, WriteUser};
 use super::presence::LEASE;
-use super::{Call, Local, Relay, RelayEvent, take_due};
+use super::{Call, Local, Relay, RelayEvent};
 
 /// The users whose connections have changed, and connections that are too many.
 #[derive(Debug, Default)]
@@ -26,10 +26,11 @@ pub(super) struct Users {
     changed: BTreeSet<Arc<str>>,
     /// Users whose writes have no reply, and whether they have changed since.
     asked: BTreeMap<Arc<str>, bool>,
-    /// The users with too many connections, and since when. An older connection may have ended, without that having been written.
+    /// The users with too many connections, and when to ask again: an older connection may have ended, without that having been
+    /// written.
     excess: BTreeMap<Arc<str>, Instant>,
-    /// When to ask again about a user.
-    questions: VecDeque<(Instant, Arc<str>)>,
+    /// The same, by the times.
+    questions: BTreeSet<(Instant, Arc<str>)>,
     /// When the engine is asked again after a failure.
     pause: Option<Instant>,
 }
@@ -40,12 +41,15 @@ impl Users {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.questions.front().map(|(at, _)| *at).into_iter().chain(self.pause).min()
+        self.questions.first().map(|(at, _)| *at).into_iter().chain(self.pause).min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.pause.take_if(|at| *at <= now);
-        while let Some(user) = take_due(&mut self.questions, now) {
+        while self.questions.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, user)) = self.questions.pop_first()
+        {
+            self.excess.remove(&user);
             self.change(user);
         }
     }
@@ -79,27 +83,24 @@ impl Users {
         Some(user)
     }
 
-    /// A user is written. Returns the connections to close.
-    fn handle_reply(&mut self, user: &Arc<str>, excess: &[u64], now: Instant) -> Vec<u64> {
+    /// A user is written, and has had too many connections for the time `above`. Returns the connections to close.
+    fn handle_reply(&mut self, user: &Arc<str>, excess: &[u64], above: Duration, now: Instant) -> Vec<u64> {
         if self.asked.remove(user) == Some(true) {
             self.changed.insert(user.clone());
         }
-        if excess.is_empty() {
-            self.excess.remove(user);
-            return Vec::new();
-        }
-        if !self.limit.is_some_and(|limit| limit.closes_newest) {
+        let closes_oldest = !self.limit.is_some_and(|limit| limit.closes_newest);
+        if excess.is_empty() || closes_oldest || above >= GRACE {
+            if let Some(at) = self.excess.remove(user) {
+                self.questions.remove(&(at, user.clone()));
+            }
             return excess.to_vec();
         }
-        match self.excess.get(user) {
-            Some(since) if *since + GRACE <= now => excess.to_vec(),
-            Some(_) => Vec::new(),
-            None => {
-                self.excess.insert(user.clone(), now);
-                self.questions.push_back((now + GRACE, user.clone()));
-                Vec::new()
-            }
+        if !self.excess.contains_key(user) {
+            let at = now + (GRACE - above);
+            self.excess.insert(user.clone(), at);
+            self.questions.insert((at, user.clone()));
         }
+        Vec::new()
     }
 
     /// A user is not written. It is tried again.
@@ -147,11 +148,18 @@ impl Relay {
         }
     }
 
-    pub(super) fn handle_user(&mut self, user: &Arc<str>, was_known: bool, excess: &[u64], now: Instant) {
+    pub(super) fn handle_user(
+        &mut self,
+        user: &Arc<str>,
+        was_known: bool,
+        excess: &[u64],
+        above: Duration,
+        now: Instant,
+    ) {
         if !was_known {
             self.write_all_presence();
         }
-        for connection in self.users.handle_reply(user, excess, now) {
+        for connection in self.users.handle_reply(user, excess, above, now) {
             self.events.push_back(RelayEvent::Close { user: user.clone(), connection });
         }
     }
@@ -190,7 +198,7 @@ mod tests {
         users.change(name("7"));
         assert_eq!(users.next(), None);
         for user in ["1", "7"] {
-            assert_eq!(users.handle_reply(&name(user), &[], now), [0_u64; 0]);
+            assert_eq!(users.handle_reply(&name(user), &[], Duration::ZERO, now), [0_u64; 0]);
         }
         assert_eq!([users.next(), users.next()], [Some(name("7")), None]);
     }
@@ -200,31 +208,31 @@ mod tests {
         let (mut users, now) = (users(false), Instant::now());
         users.change(name("7"));
         users.next();
-        assert_eq!(users.handle_reply(&name("7"), &[3, 4], now), [3, 4]);
+        assert_eq!(users.handle_reply(&name("7"), &[3, 4], Duration::ZERO, now), [3, 4]);
         assert_eq!(users.poll_timeout(), None);
     }
 
     #[test]
     fn the_newest_connections_are_closed_if_a_user_has_too_many_for_some_time() {
         let (mut users, start) = (users(true), Instant::now());
-        let mut ask = |after: u64, excess: &[u64]| {
+        let mut ask = |after: u64, excess: &[u64], above: u64| {
             let now = start + Duration::from_millis(after);
             users.handle_timeout(now);
             users.change(name("7"));
             assert_eq!(users.next(), Some(name("7")));
-            let closed = users.handle_reply(&name("7"), excess, now);
+            let closed = users.handle_reply(&name("7"), excess, Duration::from_millis(above), now);
             (closed, users.poll_timeout().map(|at| at - start))
         };
         let wait = |after| Some(Duration::from_millis(after));
-        assert_eq!(ask(0, &[5]), (vec![], wait(300)));
-        assert_eq!(ask(100, &[5, 6]), (vec![], wait(300)));
+        assert_eq!(ask(0, &[5], 0), (vec![], wait(300)));
+        assert_eq!(ask(100, &[5, 6], 100), (vec![], wait(300)));
         // All of them, so that a user who opens connections all the time has no more for a longer time.
-        assert_eq!(ask(300, &[5, 6, 7]), (vec![5, 6, 7], None));
-        assert_eq!(ask(310, &[8]), (vec![8], None));
-        // After the limit was kept, there is time again.
-        assert_eq!(ask(320, &[]), (vec![], None));
-        assert_eq!(ask(500, &[9]), (vec![], wait(800)));
-        assert_eq!(ask(800, &[]), (vec![], None));
+        assert_eq!(ask(300, &[5, 6, 7], 300), (vec![5, 6, 7], None));
+        assert_eq!(ask(310, &[8], 310), (vec![8], None));
+        // After the limit was kept, there is time again: the rest of it, if another node has noticed earlier.
+        assert_eq!(ask(320, &[], 0), (vec![], None));
+        assert_eq!(ask(500, &[9], 250), (vec![], wait(550)));
+        assert_eq!(ask(520, &[], 0), (vec![], None));
     }
 
     #[test]

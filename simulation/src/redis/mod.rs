@@ -11,6 +11,7 @@ mod data;
 mod scripts;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use postern_channels::publication::{Epoch, Position};
 use postern_channels::relay::PAGE;
@@ -297,8 +298,8 @@ fn run(
         }
         Command::AddPresence(add) => Reply::Present { was_known: script.add_presence(add).map_err(failure)? },
         Command::WriteUser(write) => {
-            let (was_known, excess) = script.write_user(write).map_err(failure)?;
-            Reply::User { was_known, excess }
+            let (was_known, excess, above) = script.write_user(write).map_err(failure)?;
+            Reply::User { was_known, excess, above: Duration::from_millis(above) }
         }
         Command::RemovePresence(remove) => {
             script.remove_presence(remove).map_err(failure)?;

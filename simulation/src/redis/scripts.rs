@@ -213,7 +213,7 @@ impl Script<'_> {
         for user in users.into_iter().take(20) {
             let key = format!("u:{{{}}}", String::from_utf8_lossy(&user));
             for (field, _) in self.data.hgetall(&key)? {
-                if field.starts_with(&prefix) {
+                if field == SINCE || field.starts_with(&prefix) {
                     self.write(false)?.hdel(&key, &field)?;
                 }
             }
@@ -260,8 +260,9 @@ impl Script<'_> {
         Ok(())
     }
 
-    /// Returns whether the lease was known, and its connections that are too many.
-    pub(super) fn write_user(&mut self, write: &WriteUser) -> Answer<(bool, Vec<u64>)> {
+    /// Returns whether the lease was known, its connections that are too many, and the milliseconds for which there have been
+    /// too many.
+    pub(super) fn write_user(&mut self, write: &WriteUser) -> Answer<(bool, Vec<u64>, u64)> {
         let WriteUser { user, lease, time, node, limit, connections } = write;
         let (key, own, now) = (format!("u:{{{user}}}"), hexadecimal(*lease), self.data.now);
         let node = format!("{node:016x}");
@@ -270,8 +271,12 @@ impl Script<'_> {
             .iter()
             .map(|(connection, age)| (field(connection), now - age.as_millis() as u64))
             .collect();
-        let (mut found, mut gone) = (Vec::new(), Vec::new());
+        let (mut found, mut gone, mut since) = (Vec::new(), Vec::new(), None);
         for (field, value) in self.data.hgetall(&key)? {
+            if field == SINCE {
+                since = Some(value);
+                continue;
+            }
             let of = field.get(..16).unwrap_or(&field);
             let is_valid = of == own || self.data.zscore(LEASES, of)?.is_some_and(|score| score > now as f64);
             match admission(&value) {
@@ -303,6 +308,15 @@ impl Script<'_> {
         found.sort_by(|one, other| one.0.total_cmp(&other.0).then_with(|| one.1.cmp(&other.1)));
         let many = found.len().saturating_sub(limit.most);
         let range = if limit.closes_newest { found.len() - many..found.len() } else { 0..many };
+        let mut above = 0;
+        if limit.closes_newest && many > 0 {
+            match since.as_deref().and_then(digits).filter(|at| *at <= now as f64) {
+                Some(at) => above = now - at as u64,
+                None => self.write(true)?.hset(&key, SINCE, now.to_string().into_bytes())?,
+            }
+        } else if since.is_some() {
+            let _ = self.write(false)?.hdel(&key, SINCE)?;
+        }
         let (mut excess, mut told) = (Vec::new(), BTreeSet::new());
         for (_, field, node) in found.drain(range) {
             if field.get(..16) == Some(&own) {
@@ -313,7 +327,7 @@ impl Script<'_> {
                 self.say(format!("n:{node}"), [b"u", user.as_bytes()].concat());
             }
         }
-        Ok((was_known, excess))
+        Ok((was_known, excess, above))
     }
 
     /// `XADD`, which is not a script.
@@ -351,12 +365,18 @@ fn position_text(known: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 /// Splits the value of a connection into the time of its admission and its node.
 fn admission(value: &[u8]) -> Option<(f64, String)> {
     let (at, node) = str::from_utf8(value).ok()?.split_once('/')?;
-    let is_valid = !at.is_empty()
-        && !node.is_empty()
-        && at.bytes().all(|byte| byte.is_ascii_digit())
-        && node.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_valid.then(|| Some((at.parse().ok()?, node.to_owned())))?
+    let is_node = !node.is_empty() && node.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits(at.as_bytes()).filter(|_| is_node).map(|at| (at, node.to_owned()))
 }
+
+/// Parses a time that consists of digits.
+fn digits(text: &[u8]) -> Option<f64> {
+    let is_valid = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    str::from_utf8(text).ok().filter(|_| is_valid)?.parse().ok()
+}
+
+/// The field of a user's hash with the time since which there are too many connections.
+const SINCE: &[u8] = b"since";
 
 /// Returns the milliseconds of a time, as the driver sends them.
 fn milliseconds(time: std::time::Duration) -> u64 {

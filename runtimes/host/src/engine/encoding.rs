@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use postern_channels::exchange::{HistoryOptions, Version};
 use postern_channels::publication::{ClientId, Epoch, Position};
@@ -289,9 +290,10 @@ fn present(value: &Value) -> Option<Reply> {
 
 fn user(value: &Value) -> Option<Reply> {
     let Value::Array(parts) = value else { return None };
-    let [Value::Int(added), Value::Array(excess)] = &parts[..] else { return None };
+    let [Value::Int(added), Value::Array(excess), Value::Int(above)] = &parts[..] else { return None };
     let excess = excess.iter().filter_map(|value| text(value)?.parse().ok()).collect();
-    Some(Reply::User { was_known: *added == 0, excess })
+    let above = Duration::from_millis(u64::try_from(*above).ok()?);
+    Some(Reply::User { was_known: *added == 0, excess, above })
 }
 
 fn reaped(value: &Value) -> Option<Reply> {
@@ -394,7 +396,7 @@ fn of_tls(error: &RedisError) -> Option<String> {
     tls::describe(source.downcast_ref()?)
 }
 
-fn milliseconds(time: std::time::Duration) -> u64 {
+fn milliseconds(time: Duration) -> u64 {
     // Redis refuses times beyond its range, and more than a century is as good as never.
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, MOST_MS)
 }
