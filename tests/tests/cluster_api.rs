@@ -7,7 +7,7 @@ use postern_tests::channels::Client;
 use postern_tests::cluster::{PAIRS, node};
 use postern_tests::postern::Postern;
 use postern_tests::redis::Redis;
-use postern_tests::wait_until;
+use postern_tests::{at_the_same_time, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -73,7 +73,7 @@ fn channels_are_listed_with_the_subscriptions_of_all_nodes() {
 
 #[test]
 fn info_describes_all_nodes_until_their_leases_end() {
-    for runtimes in PAIRS {
+    at_the_same_time(PAIRS, |runtimes| {
         let mut redis = Redis::start();
         let [first, mut second] = runtimes.map(|runtime| node(runtime, &redis, &[]));
         let mut clients: Vec<Client> =
@@ -114,5 +114,5 @@ fn info_describes_all_nodes_until_their_leases_end() {
             call(&first, "info", &json!({}))["unreachable"] == true
         });
         assert_eq!(figures(&first, "uid"), uids[0][..1]);
-    }
+    });
 }

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use postern_tests::cluster::{PAIRS, node};
 use postern_tests::postern::Postern;
 use postern_tests::redis::Redis;
-use postern_tests::wait_until;
 use postern_tests::ws::{Handshake, Open, Outcome};
+use postern_tests::{at_the_same_time, wait_until};
 use serde_json::json;
 
 /// Returns the settings of nodes that allow each user this many connections.
@@ -135,7 +135,7 @@ fn the_limit_holds_after_random_opens_and_closes() {
 
 #[test]
 fn the_connections_of_a_node_that_has_ended_count_until_its_lease_does() {
-    for runtimes in PAIRS {
+    at_the_same_time(PAIRS, |runtimes| {
         let redis = Redis::start();
         let [first, mut second] = runtimes.map(|runtime| node(runtime, &redis, &limit("3", "reject")));
         let _gone: Vec<Open> = (0..3).map(|_| open(&second, "7")).collect();
@@ -160,5 +160,5 @@ fn the_connections_of_a_node_that_has_ended_count_until_its_lease_does() {
         });
         assert!(redis.run(&["HLEN", "postern:u:{7}"]).contains('1'));
         drop(admitted);
-    }
+    });
 }
