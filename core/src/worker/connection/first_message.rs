@@ -11,6 +11,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use zeroize::Zeroizing;
+
 use super::admission::{self, Established};
 use super::{Connection, Context, Stage};
 use crate::bearer_token::{BearerToken, TokenCheck, Verdict};
@@ -43,8 +45,8 @@ pub(super) struct Unidentified {
     pub(super) until: CompactInstant,
     /// The refusal, if it is decided and not sent yet.
     pub(super) refusal: Option<HandshakeError>,
-    /// The first message, while its token is checked.
-    message: Option<(DataKind, Vec<u8>)>,
+    /// The first message, while its token is checked. Its memory is overwritten when it is dropped.
+    message: Option<(DataKind, Zeroizing<Vec<u8>>)>,
     /// Its token, if it will be checked again.
     token: Option<BearerToken>,
     /// The bytes after it.
@@ -155,7 +157,7 @@ impl<A: Application> Connection<A> {
                 origin: unidentified.origin.clone(),
                 client: unidentified.client.clone(),
             };
-            unidentified.message = Some((kind, payload.into_vec()));
+            unidentified.message = Some((kind, Zeroizing::new(payload.into_vec())));
             let ticket = CheckTicket { key: context.key, id: self.id, purpose: CheckPurpose::FirstMessage };
             let request = PeerRequest::Check(Box::new(CheckRequest { ticket, check }));
             context.shared.requests.borrow_mut().push(request);
@@ -222,7 +224,7 @@ impl<A: Application> Connection<A> {
         let session = session.with_config(context.config.session.clone());
         self.establish(context, turn, established, session, identity, recorder);
         let Stage::Admitted { session, identity, client } = &mut self.stage else { return };
-        let (kind, message) = unidentified.message.unwrap_or((DataKind::Text, Vec::new()));
+        let (kind, mut message) = unidentified.message.unwrap_or((DataKind::Text, Zeroizing::default()));
         if A::has_short_path(client) {
             let answer = in_band::accepted("authenticated", identity.token_exp());
             // It fails only if the application has closed it.
@@ -232,7 +234,7 @@ impl<A: Application> Connection<A> {
                 connection: self.id,
                 identity,
                 kind,
-                payload: Payload::Owned(message),
+                payload: Payload::Borrowed(&mut message),
                 is_recorded: recorder.wants_messages(),
             };
             let reply = &mut Reply { session, turn, segments: None };
