@@ -70,6 +70,54 @@ fn component_of_rabbitmq_has_the_url_in_a_file_and_the_broker_can_be_reached() {
 }
 
 #[test]
+fn component_of_redis_has_its_password_in_a_file_and_can_be_reached() {
+    let manifests = Manifests::with_component("redis");
+    for version in ["1.27", "1.37"] {
+        let complaints = manifests.complaints(version);
+        assert!(complaints.is_empty(), "Kubernetes {version}: {complaints}");
+    }
+    let variables = manifests.container()["env"].as_array().expect("a list");
+    let value = |name: &str| {
+        let variable = variables.iter().find(|variable| variable["name"] == name);
+        variable.unwrap_or_else(|| panic!("no {name}"))["value"].as_str().expect("a text")
+    };
+    let server = &manifests.one("StatefulSet", "postern-redis")["spec"];
+    let container = &server["template"]["spec"]["containers"][0];
+    let service = &manifests.one("Service", "postern-redis")["spec"];
+    let policy = &manifests.one("NetworkPolicy", "postern-redis")["spec"];
+    let labels = &server["template"]["metadata"]["labels"];
+    for selector in [
+        &server["selector"]["matchLabels"],
+        &service["selector"],
+        &policy["podSelector"]["matchLabels"],
+        &manifests.one("NetworkPolicy", "postern")["spec"]["egress"][0]["to"][0]["podSelector"]["matchLabels"],
+    ] {
+        assert_eq!(selector, labels);
+    }
+    assert_eq!(
+        policy["ingress"][0]["from"][0]["podSelector"],
+        manifests.one("Deployment", "postern")["spec"]["selector"]
+    );
+    let port = &service["ports"][0]["port"];
+    assert_eq!(*port, container["ports"][0]["containerPort"]);
+    assert_eq!(value("POSTERN_REDIS_URL"), format!("redis://postern-redis:{port}"));
+    let key = &container["env"][0]["valueFrom"]["secretKeyRef"];
+    let file = value("POSTERN_REDIS_PASSWORD_FILE").strip_prefix("/run/secrets/postern/");
+    assert_eq!((key["name"].as_str(), key["key"].as_str()), (Some("postern"), file));
+    let password = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(password.path(), "secret").expect("it is written");
+    let settings = [
+        ("POSTERN_ENGINE", value("POSTERN_ENGINE")),
+        ("POSTERN_REDIS_URL", value("POSTERN_REDIS_URL")),
+        ("POSTERN_REDIS_PASSWORD_FILE", password.path().to_str().expect("a path")),
+    ];
+    for runtime in Runtime::BOTH {
+        let shown = Postern::settings(runtime, &settings);
+        assert_eq!(shown["POSTERN_ENGINE"], "redis", "{runtime}");
+    }
+}
+
+#[test]
 fn schemas_and_types_reject_mistakes() {
     let manifests = Manifests::shipped();
     for (kind, name, place, value) in [
