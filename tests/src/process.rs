@@ -1,7 +1,7 @@
 //! Child processes that end with the test, and whose output can be waited for.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
@@ -162,14 +162,20 @@ impl Process {
         }
     }
 
-    /// Sends a signal. It is not an error if the child has already ended.
+    /// Sends a signal. It is not an error if the child has already ended. After SIGSTOP, this waits until all threads have
+    /// stopped, which they do one after the other.
     pub fn signal(&mut self, signal: Signal) -> Result<(), Failure> {
         if self.try_wait()?.is_some() {
             return Ok(());
         }
         // The child is not reaped yet, so no other process can have its id.
         kill_process(Pid::from_child(&self.child), signal)
-            .map_err(Failure::while_doing(format_args!("sending {signal:?} to {}", self.name)))
+            .map_err(Failure::while_doing(format_args!("sending {signal:?} to {}", self.name)))?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while signal == Signal::STOP && !is_stopped(self.child.id()) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Sends SIGTERM and waits for the end. Fails after `timeout`; then the child is still running.
@@ -327,6 +333,17 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// The number of lines of a child that a message shows.
 const TAIL_LINES: usize = 40;
+
+/// Whether all threads of a process are stopped (proc_pid_stat(5)).
+fn is_stopped(process: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    let is_stopped = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The name before it may contain anything.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    threads.flatten().all(is_stopped)
+}
 
 #[cfg(test)]
 mod tests {
