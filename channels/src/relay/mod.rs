@@ -1,4 +1,4 @@
-//! Channels over several nodes: what a node does with its engine, Redis.
+//! Channels over several nodes, with Redis as the engine.
 //!
 //! Without an engine, a host executes each request of a worker on the [`Exchange`](crate::exchange::Exchange) of its channel. With
 //! one, it hands requests to a [`Relay`], which also gets the messages and replies of the engine, and executes on the exchanges
@@ -18,7 +18,8 @@
 //! * `interface`: the values between a relay and its host.
 //! * [`link`]: the connections; [`command`]: commands and replies; [`scripts`]: the scripts of Redis.
 //! * `control`: commands to the clients of all nodes; `presence`: the presence on all nodes; `users`: the limit of connections.
-//! * `message`: the encoding of publications; `publishing`: publications of this node; `streams`: the copies of streams.
+//! * `message`: the encoding of publications; `publishing`: publications of this node; `streams`: channels with subscribers;
+//!   `reads`: reads of their streams.
 
 pub mod command;
 mod control;
@@ -27,6 +28,7 @@ pub mod link;
 mod message;
 mod presence;
 mod publishing;
+mod reads;
 pub mod scripts;
 mod streams;
 mod users;
