@@ -182,14 +182,25 @@ return 1
 /// lease's users, the sorted set of leases. `ARGV`: user, lease, its milliseconds, node, most connections, 1 if the newest ones above
 /// that are closed, prefix, then connections and the milliseconds since their admission.
 ///
-/// Connections of leases that have expired are removed. Returns whether the lease was added, the connections of the lease that are
-/// too many, and, for the newest ones, the milliseconds for which any node has had too many. A node with others that are too many gets a message, and then asks itself.
+/// Connections of leases that have expired are removed. After its connections to the engine were lost, a node has entries of two
+/// leases, which count once: its own ones are all in `ARGV`. Returns whether the lease was added, the connections of the lease that are
+/// too many, and, for the newest ones, the milliseconds for which any node has had too many. A node with others that are too many
+/// gets a message, and then asks itself.
 pub const WRITE_USER: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local listed = {}
 for index = 8, #ARGV, 2 do listed[ARGV[2] .. '/' .. ARGV[index]] = now - tonumber(ARGV[index + 1]) end
-local found, gone, holds, since = {}, {}, { [ARGV[2]] = true }, nil
+local found, seen, gone, holds, since = {}, {}, {}, { [ARGV[2]] = true }, nil
+local function count(at, field, node)
+  local connection = node .. string.sub(field, 17)
+  if seen[connection] then
+    seen[connection][1] = math.min(seen[connection][1], at)
+  else
+    seen[connection] = { at, connection, field, node }
+    table.insert(found, seen[connection])
+  end
+end
 local all = redis.call('HGETALL', KEYS[1])
 for index = 1, #all, 2 do
   local field, lease = all[index], string.sub(all[index], 1, 16)
@@ -202,16 +213,16 @@ for index = 1, #all, 2 do
     since = all[index + 1]
   elseif not at or not holds[lease] or (lease == ARGV[2] and not listed[field]) then
     table.insert(gone, field)
-  else
+  elseif lease == ARGV[2] or node ~= ARGV[4] then
     -- The time stays, so that all nodes agree on the order.
     listed[field] = nil
-    table.insert(found, { tonumber(at), field, node })
+    count(tonumber(at), field, node)
   end
 end
 for _, field in ipairs(gone) do redis.call('HDEL', KEYS[1], field) end
 for field, at in pairs(listed) do
   redis.call('HSET', KEYS[1], field, string.format('%.0f', at) .. '/' .. ARGV[4])
-  table.insert(found, { at, field, ARGV[4] })
+  count(at, field, ARGV[4])
 end
 local added = 0
 if #ARGV > 7 then
@@ -239,7 +250,7 @@ elseif since then
 end
 local excess, told = {}, {}
 for index = first, last do
-  local field, node = found[index][2], found[index][3]
+  local field, node = found[index][3], found[index][4]
   if string.sub(field, 1, 16) == ARGV[2] then
     table.insert(excess, string.sub(field, 18))
   elseif not told[node] then

@@ -271,7 +271,14 @@ impl Script<'_> {
             .iter()
             .map(|(connection, age)| (field(connection), now - age.as_millis() as u64))
             .collect();
-        let (mut found, mut gone, mut since) = (Vec::new(), Vec::new(), None);
+        let (mut gone, mut since) = (Vec::new(), None);
+        // By node and connection.
+        let mut found = BTreeMap::<Vec<u8>, (f64, Vec<u8>, String)>::new();
+        let mut count = |at: f64, field: Vec<u8>, node: String| {
+            let connection = [node.as_bytes(), field.get(16..).unwrap_or_default()].concat();
+            let first = found.entry(connection).or_insert((at, field, node));
+            first.0 = first.0.min(at);
+        };
         for (field, value) in self.data.hgetall(&key)? {
             if field == SINCE {
                 since = Some(value);
@@ -280,9 +287,12 @@ impl Script<'_> {
             let of = field.get(..16).unwrap_or(&field);
             let is_valid = of == own || self.data.zscore(LEASES, of)?.is_some_and(|score| score > now as f64);
             match admission(&value) {
-                Some((at, node)) if is_valid && (of != own || listed.contains_key(&field)) => {
-                    listed.remove(&field);
-                    found.push((at, field, node));
+                Some((at, of_node)) if is_valid && (of != own || listed.contains_key(&field)) => {
+                    // An entry of another lease of the node does not count.
+                    if of == own || of_node != node {
+                        listed.remove(&field);
+                        count(at, field, of_node);
+                    }
                 }
                 Some(_) | None => gone.push(field),
             }
@@ -292,7 +302,7 @@ impl Script<'_> {
         }
         for (field, at) in listed {
             self.write(true)?.hset(&key, &field, format!("{at}/{node}").into_bytes())?;
-            found.push((at as f64, field, node.clone()));
+            count(at as f64, field, node.clone());
         }
         let set = format!("uk:{lease:016x}");
         let mut was_known = true;
@@ -305,7 +315,9 @@ impl Script<'_> {
                 self.write(true)?.zadd(LEASES, (now + milliseconds(*time)) as f64, own.clone())?;
             }
         }
-        found.sort_by(|one, other| one.0.total_cmp(&other.0).then_with(|| one.1.cmp(&other.1)));
+        // Sorting is stable, so the connections are in order at the same time.
+        let mut found: Vec<_> = found.into_values().collect();
+        found.sort_by(|one, other| one.0.total_cmp(&other.0));
         let many = found.len().saturating_sub(limit.most);
         let range = if limit.closes_newest { found.len() - many..found.len() } else { 0..many };
         let mut above = 0;
