@@ -226,7 +226,7 @@ mod tests {
         let wait = |after| Some(Duration::from_millis(after));
         assert_eq!(ask(0, &[5], 0), (vec![], wait(300)));
         assert_eq!(ask(100, &[5, 6], 100), (vec![], wait(300)));
-        // All of them, so that a user who opens connections all the time has no more for a longer time.
+        // All of them: opening connections all the time does not keep more of them.
         assert_eq!(ask(300, &[5, 6, 7], 300), (vec![5, 6, 7], None));
         assert_eq!(ask(310, &[8], 310), (vec![8], None));
         // After the limit was kept, there is time again: the rest of it, if another node has noticed earlier.
