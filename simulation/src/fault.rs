@@ -56,6 +56,8 @@ pub enum Fault {
     DroppedMessage,
     /// A publication without an idempotency key is tried again although it may have been published.
     RepeatedPublication,
+    /// A node does not close a connection of a user with too many on all nodes.
+    KeptConnection,
     /// A client does not make another attempt after one that has failed.
     ForgottenTimeout,
     /// All clients have the same random delays.
@@ -96,12 +98,13 @@ impl Fault {
     ];
 
     /// The faults around several nodes.
-    pub const NODES: [Fault; 5] = [
+    pub const NODES: [Fault; 6] = [
         Fault::TrustedFailover,
         Fault::StaleReplication,
         Fault::UntoldGap,
         Fault::DroppedMessage,
         Fault::RepeatedPublication,
+        Fault::KeptConnection,
     ];
 
     /// The faults of clients that are state machines.
@@ -142,6 +145,7 @@ impl Fault {
             Fault::UntoldGap => "untold-gap",
             Fault::DroppedMessage => "dropped-message",
             Fault::RepeatedPublication => "repeated-publication",
+            Fault::KeptConnection => "kept-connection",
             Fault::ForgottenTimeout => "forgotten-timeout",
             Fault::SharedSeed => "shared-seed",
             Fault::LostPosition => "lost-position",

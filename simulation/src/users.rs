@@ -12,8 +12,10 @@ pub(crate) struct ModelUsers {
     most: usize,
     /// Whether the oldest connection of a user with too many is closed, or the newest refused.
     replaces: bool,
-    // `Users` is shared by threads elsewhere. Here the lock is never contended.
+    // `Users` is shared by threads elsewhere. Here the locks are never contended.
     counted: Mutex<Counted>,
+    /// The users whose connections have changed, and how many have ended.
+    changed: Mutex<BTreeMap<String, usize>>,
 }
 
 /// The counted connections of each user with their workers, the oldest first.
@@ -21,7 +23,7 @@ type Counted = BTreeMap<String, Vec<(usize, ConnectionId)>>;
 
 impl ModelUsers {
     pub(crate) fn new(most: usize, replaces: bool) -> ModelUsers {
-        ModelUsers { most, replaces, counted: Mutex::default() }
+        ModelUsers { most, replaces, counted: Mutex::default(), changed: Mutex::default() }
     }
 
     pub(crate) fn most(&self) -> usize {
@@ -42,6 +44,35 @@ impl ModelUsers {
         self.counted().values().map(Vec::len).sum()
     }
 
+    /// Returns the connections of a user.
+    pub(crate) fn of(&self, id: &str) -> Vec<ConnectionId> {
+        self.counted().get(id).into_iter().flatten().map(|(_, connection)| *connection).collect()
+    }
+
+    /// Returns the users with connections.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let counted = self.counted();
+        counted.iter().filter(|(_, list)| !list.is_empty()).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Stops counting a connection. Returns its worker, if it was counted.
+    pub(crate) fn remove(&self, id: &str, connection: ConnectionId) -> Option<usize> {
+        let mut counted = self.counted();
+        let list = counted.get_mut(id)?;
+        let at = list.iter().position(|(_, counted)| *counted == connection)?;
+        *self.changed().entry(id.to_owned()).or_default() += 1;
+        Some(list.remove(at).0)
+    }
+
+    /// Returns the users whose connections have changed since the last call, and how many have ended.
+    pub(crate) fn take_changed(&self) -> BTreeMap<String, usize> {
+        std::mem::take(&mut self.changed())
+    }
+
+    fn changed(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn counted(&self) -> MutexGuard<'_, Counted> {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,6 +87,7 @@ impl Users for ModelUsers {
             return Decision::Refused;
         }
         list.push((worker, connection));
+        self.changed().entry(id.to_owned()).or_default();
         if !is_full {
             return Decision::Admitted;
         }
@@ -64,8 +96,6 @@ impl Users for ModelUsers {
     }
 
     fn leave(&self, id: &str, connection: ConnectionId) {
-        if let Some(list) = self.counted().get_mut(id) {
-            list.retain(|(_, counted)| *counted != connection);
-        }
+        self.remove(id, connection);
     }
 }

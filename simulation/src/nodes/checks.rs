@@ -18,9 +18,12 @@ impl World {
     pub(super) fn check(&mut self) -> Result<(), Broken> {
         let holds = match self.phase {
             Phase::Chaos | Phase::Done => return Ok(()),
-            Phase::Healing => self.check_rest().and_then(|()| self.check_presence()),
+            Phase::Healing => {
+                self.check_rest().and_then(|()| self.check_limit()).and_then(|()| self.check_presence())
+            }
             Phase::Final => self
                 .check_rest()
+                .and_then(|()| self.check_limit())
                 .and_then(|()| self.check_complete())
                 .and_then(|()| self.check_presence())
                 .and_then(|()| self.check_interest())
@@ -233,6 +236,9 @@ impl World {
         let server = &mut self.engine.master().server;
         if !server.keys("p:", now).is_empty() || !server.keys("pk:", now).is_empty() {
             return Err((None, "presence is left although there are no clients"));
+        }
+        if !server.keys("u:", now).is_empty() || !server.keys("uk:", now).is_empty() {
+            return Err((None, "entries of users are left although there are no clients"));
         }
         for node in &mut self.nodes {
             let stats = node.relay.stats();

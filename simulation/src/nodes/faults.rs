@@ -154,6 +154,7 @@ impl World {
     /// Kills a node.
     fn crash(&mut self, node: usize) {
         self.nodes[node].is_down = true;
+        self.note_killed(node);
         for session in self.sessions.iter_mut().filter(|session| session.place.0 == node) {
             session.transport.link.close();
             session.lost_at.get_or_insert(self.nodes[node].lost_at);

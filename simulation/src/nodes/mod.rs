@@ -4,6 +4,7 @@
 //! * `world`: the order of events.
 //! * `node`: a node with the inboxes of its workers; `station`: a worker.
 //! * `relays`: the thread of a node's relay; `engine`: servers, and the connections to them; `faults`: their faults.
+//! * `limits`: the limit of connections of each user.
 //! * `backend`: a user of the server API.
 //! * `truth`: what the servers have executed.
 //! * `client`, `session`, `subscription`: a client, one of its connections, and what it may receive of a channel.
@@ -14,6 +15,7 @@ mod checks;
 mod client;
 mod engine;
 mod faults;
+mod limits;
 mod node;
 mod plan;
 mod relays;
@@ -40,8 +42,9 @@ mod tests {
     #[test]
     fn seeds_that_found_a_fault_of_the_product_find_it_no_more() {
         // The subscription of a channel ended although it had subscribers; a key was used twice; a failover lost a revocation;
-        // clients that had left stayed present after Redis had forgotten the scripts, and after it had lost its last data.
-        for seed in [100_670, 100_796, 201_474, 202_223, 202_686] {
+        // clients that had left stayed present after Redis had forgotten the scripts, and after it had lost its last data; a
+        // connection counted twice for its user after its node had lost its connections.
+        for seed in [100_670, 100_796, 201_474, 202_223, 202_686, 22, 294] {
             assert_eq!(plain(seed).violation, None, "seed {seed}");
         }
     }
@@ -56,6 +59,7 @@ mod tests {
         }
         let expected = [
             "a command is refused for now",
+            "a connection above the limit is closed",
             "a node does not answer a command",
             "a node is killed",
             "a publication is tried again",

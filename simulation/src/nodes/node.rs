@@ -12,12 +12,14 @@ use postern_channels::relay::command::{Cause, Failure, Reply};
 use postern_channels::relay::link::{Attempt, LinkConfig, Ticket};
 use postern_channels::relay::{CommandId, Local, Relay, RelayConfig, ServerRequest};
 use postern_core::ConnectionId;
+use postern_core::policy::Users;
 
 use super::plan::{LARGE, Plan};
 use super::station::Station;
 use super::truth::number;
 use crate::fault::Fault;
 use crate::random::Random;
+use crate::users::ModelUsers;
 
 /// A node, from its start to its end.
 #[derive(Debug)]
@@ -60,6 +62,7 @@ pub(crate) enum Input {
     Failed(Attempt, Failure),
     Reply(Attempt, Ticket, Result<Reply, Failure>),
     Performed(CommandId),
+    User(String),
     Message { attempt: Attempt, topic: String, content: Vec<u8> },
 }
 
@@ -68,6 +71,10 @@ pub(crate) enum Input {
 pub(crate) struct Shards {
     exchanges: Vec<Exchange>,
     pub(crate) mail: Mail,
+    /// The connections of each user, if they are limited.
+    pub(crate) users: Option<Arc<ModelUsers>>,
+    /// When connections have arrived, by their numbers.
+    pub(crate) arrived: BTreeMap<u64, Instant>,
     /// The time for publications, in milliseconds.
     pub(crate) time: i64,
 }
@@ -109,8 +116,13 @@ impl Node {
         let is_failover_noticed = fault != Some(Fault::TrustedFailover);
         let config = RelayConfig { link, is_failover_noticed, ..plan.relay.clone() };
         let seed = u128::from(random.number()) << 64 | u128::from(random.number());
-        let stations =
-            (0..plan.workers).map(|worker| Station::new(worker, plan, random.number(), start + now));
+        let limit = plan.relay.user_limit;
+        let users = limit.map(|limit| Arc::new(ModelUsers::new(limit.most, !limit.closes_newest)));
+        let stations = (0..plan.workers).map(|worker| {
+            let users = users.clone().map(|users| users as Arc<dyn Users>);
+            Station::new(worker, plan, users, random.number(), start + now)
+        });
+        let stations = stations.collect();
         Node {
             shards: Shards {
                 exchanges: (0..plan.shards).map(exchange).collect(),
@@ -123,9 +135,11 @@ impl Node {
                     published: Vec::new(),
                     fault,
                 },
+                users,
+                arrived: BTreeMap::new(),
                 time: 0,
             },
-            stations: stations.collect(),
+            stations,
             relay: Relay::new(config, seed, start + now),
             queue: Queue { inputs: VecDeque::new(), bytes: 0, limit: plan.queue, lost: None },
             wire: None,
@@ -225,12 +239,14 @@ impl Local for Shards {
         operate(exchange, &mut Delivery(mail))
     }
 
-    fn connections(&mut self, _: &str) -> Vec<(u64, Instant)> {
-        Vec::new()
+    fn connections(&mut self, user: &str) -> Vec<(u64, Instant)> {
+        let connections = self.users.as_ref().map(|users| users.of(user)).unwrap_or_default();
+        connections.into_iter().filter_map(|it| Some((it.0, *self.arrived.get(&it.0)?))).collect()
     }
 
     fn users(&mut self) -> Vec<Arc<str>> {
-        Vec::new()
+        let users = self.users.as_ref().map(|users| users.all()).unwrap_or_default();
+        users.into_iter().map(Arc::from).collect()
     }
 
     fn time(&self) -> i64 {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postern_channels::ChannelsConfig;
 use postern_channels::namespaces::{ChannelOptions, Namespaces};
+use postern_channels::relay::command::UserLimit;
 use postern_channels::relay::link::LinkConfig;
 use postern_channels::relay::{RelayConfig, WhenDown};
 use postern_core::policy::KeepAliveConfig;
@@ -153,6 +154,11 @@ impl Plan {
             channels: channels.into(),
         }
     }
+}
+
+/// Returns the limit of connections of each user on all nodes, which some seeds have.
+pub(crate) fn user_limit(random: &mut Random) -> Option<UserLimit> {
+    random.one_in(3).then(|| UserLimit { most: random.within(1..=3), closes_newest: random.one_in(2) })
 }
 
 /// Returns the id of a user.

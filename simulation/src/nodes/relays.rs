@@ -34,6 +34,7 @@ impl World {
         }
         node.relay.handle_timeout(now, &mut node.shards);
         self.handle_events(number);
+        self.note_users(number);
         let node = &mut self.nodes[number];
         if std::mem::take(&mut node.shards.mail.has_lost) {
             node.lost_at = self.trace.now;
@@ -78,8 +79,7 @@ impl World {
                 }
                 // Its lease is valid without a description.
                 RelayEvent::Describe => {}
-                // Nodes have no limit of connections here.
-                RelayEvent::Close { .. } => {}
+                RelayEvent::Close { user, connection } => self.close_excess(number, &user, connection),
                 RelayEvent::Live => {
                     self.trace.step(Subject::Worker(number * 10 + 9), "is live", number);
                     (node.is_live, node.lost_at) = (true, self.trace.now);
@@ -208,6 +208,7 @@ fn handle(node: &mut Node, input: Input, now: std::time::Instant, closed: &mut V
     match input {
         Input::Worker(worker, request) => return relay.handle_request(worker, request, now, shards),
         Input::Server(request) => return relay.handle_server_request(request, now, shards),
+        Input::User(user) => relay.handle_user_changed(user.into()),
         Input::Performed(id) => relay.handle_performed(id, 1, &[], now),
         Input::Message { attempt, topic, content } => {
             relay.handle_message(attempt, &topic, &content, now, shards);

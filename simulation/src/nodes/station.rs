@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use postern_channels::Channels;
 use postern_channels::engine::{Effect, Request};
-use postern_core::worker::{WorkerEffect, WorkerMessage};
-use postern_core::{ConnectionId, Record, Recorder, Worker};
+use postern_core::policy::Users;
+use postern_core::worker::{PeerMessage, WorkerEffect, WorkerMessage};
+use postern_core::{ConnectionId, Record, Recorder, Worker, WorkerConfig};
 
 use super::plan::Plan;
 use super::session::Session;
@@ -20,6 +21,10 @@ pub(crate) struct Station {
     pub(crate) carrier: Carrier<Channels>,
     /// Sessions that have connected.
     pub(crate) arrivals: Vec<usize>,
+    /// Messages of other workers and of the relay.
+    pub(crate) letters: Vec<PeerMessage>,
+    /// Messages to other workers, with their numbers.
+    pub(crate) outgoing: Vec<(usize, PeerMessage)>,
     /// The time of the next turn, if there is one.
     pub(crate) wakes_at: Option<Duration>,
 }
@@ -69,13 +74,21 @@ impl Party for Session {
 }
 
 impl Station {
-    pub(crate) fn new(number: usize, plan: &Plan, seed: u64, now: Instant) -> Station {
-        let config = Arc::new(plan.config.share(number, plan.workers));
+    pub(crate) fn new(
+        number: usize,
+        plan: &Plan,
+        users: Option<Arc<dyn Users>>,
+        seed: u64,
+        now: Instant,
+    ) -> Station {
+        let config = Arc::new(WorkerConfig { users, ..plan.config.share(number, plan.workers) });
         let slice = config.fanout_slice;
         let application = Channels::new(plan.channels_config.clone(), u128::from(seed) << 7 | 1, now);
         Station {
             carrier: Carrier::new(Worker::with_application(application, config, seed, now), slice),
             arrivals: Vec::new(),
+            letters: Vec::new(),
+            outgoing: Vec::new(),
             wakes_at: None,
         }
     }
@@ -92,6 +105,9 @@ impl Station {
             self.carrier.open(session, around);
         }
         let now = around.now();
+        for letter in std::mem::take(&mut self.letters) {
+            self.carrier.worker.handle_message(WorkerMessage::Peer(letter), now, around.records);
+        }
         for event in events {
             if around.trace.is_printed() {
                 println!("                  worker {worker}: {event:?}");
@@ -108,9 +124,8 @@ impl Station {
                     around.trace.step(Subject::Worker(worker), "sends a request of client", key);
                     requests.push(request);
                 }
-                WorkerEffect::ToPeer(..)
-                | WorkerEffect::CheckToken(_)
-                | WorkerEffect::Application(Effect::Hook(_)) => {
+                WorkerEffect::ToPeer(other, letter) => self.outgoing.push((other, letter)),
+                WorkerEffect::CheckToken(_) | WorkerEffect::Application(Effect::Hook(_)) => {
                     around.records.fault = Some("a worker has an effect that no setting allows");
                 }
             }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::backend::Backend;
 use super::client::Client;
 use super::engine::{Due, Engine, Way};
+use super::limits::Limits;
 use super::node::Node;
-use super::plan::{EngineFault, Plan, user_name};
+use super::plan::{EngineFault, Plan, user_limit, user_name};
 use super::session::{Session, View};
 use super::station::Records;
 use super::truth::Truth;
@@ -57,6 +58,7 @@ pub(super) struct World {
     pub(super) sessions: Vec<Session>,
     pub(super) engine: Engine,
     pub(super) backend: Backend,
+    pub(super) limits: Limits,
     events: BTreeMap<(Duration, u64), Event>,
     created: u64,
     pub(super) phase: Phase,
@@ -118,7 +120,8 @@ pub(super) type Broken = (Option<usize>, &'static str);
 impl World {
     fn new(seed: u64, options: &Options) -> World {
         let mut random = Random::new(seed ^ 0x6e6f_6465);
-        let plan = Plan::new(&mut random);
+        let mut plan = Plan::new(&mut random);
+        plan.relay.user_limit = user_limit(&mut Random::new(seed ^ 0x75736572));
         // The only use of a clock: an `Instant` cannot be created in another way.
         let start = Instant::now();
         let clients = (0..plan.clients).map(|number| Client::new(number, number % plan.users, random.fork()));
@@ -136,6 +139,7 @@ impl World {
             sessions: Vec::new(),
             engine: Engine::new(servers, options.fault, &mut random),
             backend: Backend::default(),
+            limits: Limits::default(),
             events: BTreeMap::new(),
             created: 0,
             phase: Phase::Chaos,
@@ -265,6 +269,8 @@ impl World {
         self.sessions.push(Session::new(client, &user, connection(session), place, buffer, random));
         self.clients[client].connect(session);
         self.nodes[node].stations[worker].arrivals.push(session);
+        let now = self.now();
+        self.nodes[node].shards.arrived.insert(connection(session).0, now);
         self.wake_worker(node, worker, self.trace.now);
         self.schedule(client);
     }
@@ -297,18 +303,28 @@ impl World {
     /// Checks the code of the Close that a client has received, and lets it reconnect if its connection has ended.
     fn check_close(&mut self, number: usize) -> Result<(), Broken> {
         let session = &mut self.sessions[number];
-        if session.transport.status.is_some_and(|status| status != 101) {
+        let limit = self.plan.relay.user_limit;
+        let is_refused = session.transport.status == Some(TOO_MANY_REQUESTS)
+            && limit.is_some_and(|limit| limit.closes_newest);
+        if session.transport.status.is_some_and(|status| status != 101) && !is_refused {
             return Err((Some(number), "the status of the answer has no cause"));
         }
+        let is_excess = is_refused || session.transport.close == Some(Some(CONNECTION_LIMIT));
         if let Some(Some(code)) = session.transport.close {
             self.trace.seen.insert(code);
-            if !matches!(code, 3001 | 3008 | 3010 | 3012 | 3013 | 1000 | 3000) {
+            if !matches!(code, 3001 | 3008 | 3010 | 3012 | 3013 | 1000 | 3000)
+                && (code != CONNECTION_LIMIT || limit.is_none())
+            {
                 return Err((Some(number), "the code of the Close has no cause"));
             }
         }
         if session.transport.state != State::Present {
             let client = session.client;
             self.clients[client].take_positions(session);
+            if is_excess {
+                self.end_excess(client);
+                return Ok(());
+            }
             let longest = if self.phase == Phase::Chaos { 3_000_000 } else { 100_000 };
             let at = self.trace.now + self.random.micros(1000..=longest);
             self.connect_at(client, at);
@@ -389,9 +405,15 @@ impl World {
         let (sessions, requests) = this.stations[worker].turn(number, events, &mut around);
         let is_asked = !requests.is_empty();
         requests.into_iter().for_each(|request| this.submit(worker, request));
+        let letters = std::mem::take(&mut this.stations[worker].outgoing);
         let next = this.stations[worker].carrier.next_turn(&self.sessions, self.start, self.trace.now);
         if is_asked {
             self.wake_relay(node, self.trace.now);
+        }
+        self.note_users(node);
+        for (other, letter) in letters {
+            self.nodes[node].stations[other].letters.push(letter);
+            self.wake_worker(node, other, self.trace.now);
         }
         for session in sessions {
             let client = self.sessions[session].client;
@@ -446,6 +468,12 @@ impl World {
 pub(super) fn connection(session: usize) -> ConnectionId {
     ConnectionId(session as u64 + 1)
 }
+
+/// The status of an upgrade, if the user has the maximum number of connections with the node.
+const TOO_MANY_REQUESTS: u16 = 429;
+
+/// The code of a Close, if the user has too many connections.
+const CONNECTION_LIMIT: u16 = 3504;
 
 /// The most steps of a run.
 const MOST_STEPS: u64 = 1_000_000;
