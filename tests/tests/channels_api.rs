@@ -540,6 +540,8 @@ fn cent_calls_every_method_on_another_node() {
 
 /// Connects two clients with the first node, and calls the methods of the second one. `local` is the number of clients there.
 fn run_cent([node, answering]: [&Postern; 2], local: usize) {
+    // It may be installed now, which can take longer than the clients may stay silent.
+    let sdk = provision::cent().expect("the SDK");
     let mut clients = [(); 2].map(|()| Client::connect(node, "123", "John Doe"));
     for client in &mut clients {
         client.subscribe("news:1");
@@ -552,7 +554,7 @@ fn run_cent([node, answering]: [&Postern; 2], local: usize) {
     let mut python = Command::new("python3");
     python.arg(workspace::path("tests/tests/peers/server_api.py"));
     python.arg(format!("http://{}/api", answering.control())).arg(API_KEY).args(ids()).arg(local.to_string());
-    python.env("PYTHONPATH", provision::cent().expect("the SDK"));
+    python.env("PYTHONPATH", sdk);
     let mut peer = Process::spawn("cent", &mut python).expect("Python starts");
     let status = peer.wait(Duration::from_secs(60)).expect("it ends");
     let output = peer.lines_of(Stream::Out);
