@@ -134,8 +134,16 @@ fn users_talk_to_each_other() {
             let recovery = wait_for(&mut events, |event| {
                 if let Event::Subscribed { recovery, .. } = event { Some(*recovery) } else { None }
             });
-            // The subscription does not ask for recovery, so it begins with the next message.
-            assert_eq!(recovery.await, Recovery::None);
+            // The subscription does not ask for recovery, but its namespace enforces it.
+            assert_eq!(recovery.await, Recovery::Complete);
+            let missed = wait_for(&mut events, |event| {
+                if let Event::Publication { publication, .. } = event {
+                    Some(publication.data.get().to_owned())
+                } else {
+                    None
+                }
+            });
+            assert_eq!(missed.await, r#""missed""#);
             john.unsubscribe("news").await.expect("an answer");
             let unsubscribed =
                 |event: &Event| matches!(event, Event::Unsubscribed { code: 0, .. }).then_some(());
