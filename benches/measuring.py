@@ -19,7 +19,6 @@ ROOT = BENCHES.parent
 TARGET = (ROOT / os.environ.get("CARGO_TARGET_DIR", "target")).resolve()
 # The folder for the downloads and builds of the peers.
 PEERS = TARGET / "peers"
-BUN = "1.4.5"
 
 
 class Failure(Exception):
@@ -122,22 +121,45 @@ def cargo(manifest: Path, target: Path, arguments: list[str], profile: str = "re
         raise Failure("cargo build failed")
 
 
+def npm(name: str, version: str) -> Path:
+    """Returns the folder `node_modules` with the packages of a lock file in `benches/peers/npm`. They are downloaded if it does
+    not exist."""
+    folder = PEERS / f"{name}-{version}"
+    if not (folder / "node_modules").exists() and shutil.which("npm"):
+        say(f"downloading {name} {version}")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in ("package.json", "package-lock.json"):
+            shutil.copy(BENCHES / "peers/npm" / name / file, folder)
+        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--prefix", folder]
+        subprocess.run(command, stdout=sys.stderr)
+    return folder / "node_modules"
+
+
+def npm_version(name: str, package: str) -> str:
+    """Returns the version of a package in a lock file in `benches/peers/npm`."""
+    lock = json.loads((BENCHES / "peers/npm" / name / "package-lock.json").read_text())
+    return lock["packages"][f"node_modules/{package}"]["version"]
+
+
 def install_bun() -> bool:
     """Downloads Bun with npm if it is missing. Returns whether it runs."""
-    program = bun()
-    if not program.exists() and shutil.which("npm"):
-        say("downloading Bun")
-        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run([*command, "--prefix", PEERS / "bun", f"bun@{BUN}"], stdout=sys.stderr)
+    npm("bun", npm_version("bun", "bun"))
+    return runs([bun(), "--version"])
+
+
+def runs(command: list) -> bool:
+    """Returns whether a command succeeds."""
     try:
-        return subprocess.run([program, "--version"], capture_output=True).returncode == 0
+        return subprocess.run(command, capture_output=True).returncode == 0
     except OSError:
         return False
 
 
 def bun() -> Path:
-    packages = PEERS / "bun/node_modules/@oven"
-    return next(packages.glob("bun-*/bin/bun"), packages / "bun")
+    packages = PEERS / f"bun-{npm_version('bun', 'bun')}/node_modules/@oven"
+    programs = sorted(packages.glob("bun-*/bin/bun"))
+    # There are builds for several processors and C libraries; npm installs the ones that may run here.
+    return next((program for program in programs if runs([program, "--version"])), packages / "bun")
 
 
 def versions(servers: list[str]) -> dict[str, str]:
@@ -145,7 +167,7 @@ def versions(servers: list[str]) -> dict[str, str]:
     lock = (BENCHES / "peers/Cargo.lock").read_text()
     found = dict(re.findall(r'name = "(.+)"\nversion = "(.+)"', lock))
     git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    known = {**{name: found[name] for name in LIBRARIES}, "bun": BUN, "postern": git.stdout.strip() or "?"}
+    known = {**{name: found[name] for name in LIBRARIES}, "bun": npm_version("bun", "bun"), "postern": git.stdout.strip() or "?"}
     return {name: known[name] for name in servers if name in known}
 
 
@@ -194,11 +216,19 @@ def running(
     port."""
     port = free_port()
     arguments, settings = command(server, port, scenario)
+    started = [*prefix, program or arguments[0], *arguments[1:]]
+    with listening(started, {**settings, **more}, port, log) as process:
+        yield process, port
+
+
+@contextmanager
+def listening(arguments: list, settings: dict[str, str], port: int, log: Path):
+    """Runs a program that listens on this port during the block, and ends it with SIGTERM. Yields its process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("POSTERN_", "LOG_"))}
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [*prefix, program or arguments[0], *arguments[1:]],
-            env={**inherited, **settings, **more},
+            arguments,
+            env={**inherited, **settings},
             # A `.env` of the developer must not be read.
             cwd=log.parent,
             stdin=subprocess.DEVNULL,
@@ -207,7 +237,7 @@ def running(
         )
     try:
         wait_for(process, port, log)
-        yield process, port
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
