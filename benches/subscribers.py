@@ -20,11 +20,14 @@ OPEN = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_fo
 HISTORY = f'{OPEN}history_size = 100\nhistory_ttl = "10m"\nallow_recovery = true\n'
 
 
-def head(user: int) -> bytes:
+# WebSocket pings, which are off: no client here answers any while it measures.
+PATH = "/connection/websocket?cf_ws_frame_ping_pong=true"
+
+
+def head(user: int, path: str = PATH) -> bytes:
     """Returns the upgrade request of a user."""
     lines = [
-        # WebSocket pings, which are off: this program does not answer any while it measures.
-        "GET /connection/websocket?cf_ws_frame_ping_pong=true HTTP/1.1",
+        f"GET {path} HTTP/1.1",
         "Host: localhost",
         "Upgrade: websocket",
         "Connection: Upgrade",
@@ -37,15 +40,19 @@ def head(user: int) -> bytes:
 
 
 def frame(commands: list[dict]) -> bytes:
-    """Returns a frame with these commands, and with the mask 0."""
-    payload = "\n".join(json.dumps(command, separators=(",", ":")) for command in commands).encode()
-    length = len(payload)
+    """Returns a frame with these commands."""
+    return masked("\n".join(json.dumps(command, separators=(",", ":")) for command in commands).encode())
+
+
+def masked(payload: bytes, opcode: int = 1) -> bytes:
+    """Returns a frame with this payload, which is text by default, and with the mask 0."""
+    first, length = 0x80 | opcode, len(payload)
     if length < 126:
-        start = struct.pack("!BB", 0x81, 0x80 | length)
+        start = struct.pack("!BB", first, 0x80 | length)
     elif length < 1 << 16:
-        start = struct.pack("!BBH", 0x81, 0x80 | 126, length)
+        start = struct.pack("!BBH", first, 0x80 | 126, length)
     else:
-        start = struct.pack("!BBQ", 0x81, 0x80 | 127, length)
+        start = struct.pack("!BBQ", first, 0x80 | 127, length)
     return start + bytes(4) + payload
 
 
@@ -126,6 +133,13 @@ def wait_until_ready(process: subprocess.Popen, api: int, folder: str, engine: d
         if time.monotonic() > end:
             raise Failure("the server is not connected with Redis")
         time.sleep(0.05)
+
+
+def resident(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1]) * 1024
+    raise Failure("the memory of the server is not known")
 
 
 def cpu_time(pid: int) -> float:
