@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use postern_tests::documents::{all, document, files, spans};
+use postern_tests::documents::{Document, all, document, files, spans};
 use postern_tests::workspace;
 
 #[test]
@@ -103,7 +103,8 @@ fn tables_of_fuzz_targets_are_complete() {
     }
 }
 
-/// Other documents link to docs/PERFORMANCE.md instead. A copy of a figure would not be updated by the next measurement.
+/// Other documents link to docs/PERFORMANCE.md instead. A copy of a figure would not be updated by the next measurement. The comparison
+/// in README.md has its own test.
 #[test]
 fn measured_figures_occur_only_in_performance_md() {
     // At least three digits with a comma or a point: short numbers occur by chance.
@@ -126,7 +127,11 @@ fn measured_figures_occur_only_in_performance_md() {
     for document in
         all().iter().filter(|document| !["docs/PERFORMANCE.md", "CHANGELOG.md"].contains(&&*document.path))
     {
+        let compared: BTreeSet<_> = rows_of_comparison(document).map(|(line, _)| *line).collect();
         for (index, text) in document.text.lines().enumerate() {
+            if compared.contains(&(index + 1)) {
+                continue;
+            }
             let repeated: Vec<_> =
                 figures(text).into_iter().filter(|figure| known.contains(figure)).collect();
             // One figure may be equal by chance, unless the line is about the same topic.
@@ -139,4 +144,42 @@ fn measured_figures_occur_only_in_performance_md() {
             );
         }
     }
+}
+
+#[test]
+fn comparison_in_the_readme_has_the_figures_of_performance_md() {
+    let measured = document("docs/PERFORMANCE.md");
+    let measured = measured.tables.iter().find(|table| table.heading == "Channels of other servers");
+    let measured = &measured.expect("the table").rows;
+    let readme = document("README.md");
+    let header = rows_of_comparison(&readme).next().expect("the header");
+    let mut count = 0;
+    for (row, column) in [
+        ("processor time of a delivery, one at a time", "one at a time"),
+        ("processor time of a delivery, 16 at once", "16 at once"),
+        ("resident memory of a subscribed connection", "memory"),
+    ] {
+        let column = measured[0].1.iter().position(|cell| cell == column).expect("a column");
+        let (line, cells) = rows_of_comparison(&readme).find(|(_, cells)| cells[0] == row).expect(row);
+        for (server, figure) in header.1.iter().zip(cells).skip(1) {
+            // The names of servers have a version there.
+            let server = server.split(' ').next().unwrap_or_default();
+            let names = [server.to_owned(), format!("**{}**", server.to_lowercase())];
+            let found = measured.iter().find(|(_, cells)| names.contains(&cells[0]));
+            let Some((_, cells)) = found else {
+                assert_eq!(figure, "not measured", "README.md:{line}: {server}");
+                continue;
+            };
+            let figure = figure.split(' ').next().unwrap_or_default();
+            assert_eq!(figure, cells[column], "README.md:{line}: {server}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 12);
+}
+
+/// Returns the rows of the comparison with other servers, which only README.md has, with their lines.
+fn rows_of_comparison(document: &Document) -> impl Iterator<Item = &(usize, Vec<String>)> {
+    let tables = document.tables.iter().filter(|table| table.heading == "Compared with others");
+    tables.flat_map(|table| &table.rows)
 }
