@@ -10,6 +10,7 @@
 //!
 //! * [`ports`], [`process`]: free ports, and child processes that end with the test;
 //! * [`canary`]: the search for secrets in their output;
+//! * [`memory`]: the search for secrets in their memory;
 //! * [`binaries`], [`provision`]: programs that Cargo has built, and those that are downloaded on demand;
 //! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
 //! * [`scripted_identity`]: an Identity service with scripted answers;
@@ -27,6 +28,7 @@
 //! * [`documents`]: README.md and the other documents, parsed, and their commands, run.
 
 pub mod canary;
+pub mod memory;
 pub mod ports;
 pub mod process;
 
