@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use zeroize::Zeroize;
+
 /// The bytes of one read, consumed from the front.
 ///
 /// A payload that is split off lives as long as the read buffer. It borrows neither this cursor nor the session, so an
@@ -74,6 +76,11 @@ pub enum Payload<'b> {
 }
 
 impl Payload<'_> {
+    /// Overwrites the bytes with zeros, because they contain a credential.
+    pub fn wipe(&mut self) {
+        (**self).zeroize();
+    }
+
     /// Returns the bytes as a vector. Only borrowed bytes are copied.
     pub fn into_vec(self) -> Vec<u8> {
         match self {

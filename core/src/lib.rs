@@ -247,6 +247,7 @@ mod listed;
 mod output;
 mod role;
 mod turn;
+mod wipe;
 
 pub use bearer_token::{BearerToken, InvalidToken, TokenCheck, Verdict};
 pub use close_code::CloseCode;

@@ -1,8 +1,10 @@
 //! The time, the output buffer and the codec of one turn of one connection.
 
+use std::mem;
 use std::time::Instant;
 
 use crate::deflate::DeflateCodec;
+use crate::wipe::Wipe;
 
 /// One turn of a connection: the time, and the buffer for its output.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Turn<'t> {
 pub struct Codec {
     pub(crate) deflate: DeflateCodec,
     pub(crate) buffers: Buffers,
+    /// The received bytes that must be overwritten.
+    wipe: Wipe,
 }
 
 impl Codec {
@@ -37,6 +41,20 @@ impl Codec {
     pub(crate) fn within(max_memory: usize) -> Codec {
         let most = MOST_KEPT.min(max_memory / 16);
         Codec { buffers: Buffers { most, ..Buffers::default() }, ..Codec::default() }
+    }
+
+    /// Overwrites received bytes after the turn.
+    pub(crate) fn wipe(&mut self, wipe: Wipe) {
+        self.wipe = self.wipe.max(wipe);
+    }
+
+    /// Returns the received bytes to overwrite now.
+    pub(crate) fn take_wipe(&mut self) -> Wipe {
+        let wipe = mem::take(&mut self.wipe);
+        if wipe == Wipe::Buffers {
+            self.deflate.wipe();
+        }
+        wipe
     }
 }
 

@@ -101,6 +101,18 @@ impl DeflateCodec {
         (compressed.len() < payload.len() || threshold == 0).then_some(compressed)
     }
 
+    /// Overwrites the window of the inflater, which has the end of the last message. The library has no call for that, so as many
+    /// zeros as fit into the window are inflated.
+    pub(crate) fn wipe(&mut self) {
+        if let Some(inflater) = &mut self.inflater {
+            inflater.reset(false);
+            // RFC 1951 §3.2.4: a stored block has its length, the complement of the length, and uncompressed bytes.
+            let block = [&[0x00, 0x00, 0x80, 0xff, 0x7f][..], &[0; WINDOW]].concat();
+            // It is always the same valid block.
+            let _ = inflater.decompress(&block, &mut vec![0; 2 * WINDOW], FlushDecompress::Sync);
+        }
+    }
+
     /// Frees the buffer if a large message has made it large.
     fn shrink(&mut self) {
         if self.scratch.capacity() > LARGEST_SCRATCH {
@@ -125,6 +137,9 @@ fn append(deflater: &mut Compress, mut input: &[u8], flush: FlushCompress, out: 
         }
     }
 }
+
+/// The size of the largest window, in bytes (RFC 7692 §7.1.2.1).
+const WINDOW: usize = 32 * 1024;
 
 /// The bytes at the end of a flush, which are not sent.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];

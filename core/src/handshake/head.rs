@@ -1,8 +1,11 @@
 //! Finds the end of a head in bytes that arrive in any portions.
 
+use zeroize::Zeroizing;
+
 use super::error::HandshakeError;
 use crate::field::is_token;
 use crate::input::{Input, Payload};
+use crate::wipe;
 
 /// Collects a head, of a request or of an answer, up to and including its empty line.
 ///
@@ -12,7 +15,8 @@ use crate::input::{Input, Payload};
 #[derive(Debug)]
 pub struct HeadReader {
     /// The bytes of earlier reads. Empty while the head may still arrive in one piece, which is not copied.
-    collected: Vec<u8>,
+    /// They may contain a token, so the memory is overwritten when it is dropped.
+    collected: Zeroizing<Vec<u8>>,
     /// Bytes of the current line so far, its CR included.
     line: usize,
     /// Whether the last byte was CR.
@@ -26,7 +30,7 @@ pub struct HeadReader {
 impl HeadReader {
     /// Creates a reader of a head of at most `max` bytes, its last empty line included.
     pub fn new(max: usize) -> HeadReader {
-        HeadReader { collected: Vec::new(), line: 0, after_cr: false, method: 0, max }
+        HeadReader { collected: Zeroizing::default(), line: 0, after_cr: false, method: 0, max }
     }
 
     /// Whether the method is HEAD, as far as the request has arrived: the answer then has no content (RFC 9110 §9.3.2).
@@ -40,13 +44,13 @@ impl HeadReader {
     }
 
     /// Keeps a complete head until [`HeadReader::resume`], because its body has not arrived yet.
-    pub(crate) fn suspend(&mut self, head: Payload<'_>) {
-        self.collected = head.into_vec();
+    pub(crate) fn suspend(&mut self, head: &[u8]) {
+        self.collected = Zeroizing::new(head.to_vec());
     }
 
     /// Returns the head that was kept.
     pub(crate) fn resume<'b>(&mut self) -> Payload<'b> {
-        Payload::Owned(std::mem::take(&mut self.collected))
+        Payload::Owned(std::mem::take(&mut *self.collected))
     }
 
     /// Returns the size of the buffer for these bytes.
@@ -82,8 +86,9 @@ impl HeadReader {
         if end.is_some() && self.collected.is_empty() {
             return Ok(Some(Payload::Borrowed(taken)));
         }
+        wipe::reserve(&mut self.collected, taken.len());
         self.collected.extend_from_slice(taken);
-        Ok(end.map(|_| Payload::Owned(std::mem::take(&mut self.collected))))
+        Ok(end.map(|_| Payload::Owned(std::mem::take(&mut *self.collected))))
     }
 
     /// Compares the rest of the method.

@@ -1,8 +1,13 @@
 //! The partial frame and the partial message of a session.
 
+use std::mem;
+
+use zeroize::Zeroize;
+
 use crate::deflate::longest_compressed;
 use crate::frame::{DataKind, FrameHeader, ProtocolError, append_unmasked, unmask};
 use crate::turn::LARGE;
+use crate::wipe;
 
 use super::config::SessionConfig;
 
@@ -82,6 +87,7 @@ impl Message {
     ///
     /// Text is refused at the first byte that makes it invalid (RFC 6455 §8.1), so invalid text is not buffered.
     pub(super) fn append(&mut self, bytes: &[u8], mask: [u8; 4], at: u64) -> Result<(), ProtocolError> {
+        wipe::reserve(&mut self.bytes, bytes.len());
         append_unmasked(&mut self.bytes, bytes, mask, at);
         self.unmasked = self.bytes.len();
         self.check_text()
@@ -137,11 +143,20 @@ impl Message {
 
     /// Returns the bytes of the whole message. Text that was not compressed is UTF-8 then; it must not end inside a
     /// character.
-    pub(super) fn finish(self) -> Result<Vec<u8>, ProtocolError> {
+    pub(super) fn finish(mut self) -> Result<Vec<u8>, ProtocolError> {
         if self.kind == DataKind::Text && !self.is_compressed && self.checked != self.bytes.len() {
             return Err(ProtocolError::Utf8);
         }
-        Ok(self.bytes)
+        Ok(mem::take(&mut self.bytes))
+    }
+}
+
+/// Overwrites a message that is incomplete or invalid, and may contain a token.
+impl Drop for Message {
+    fn drop(&mut self) {
+        if self.bytes.len() <= wipe::LONGEST {
+            self.bytes.zeroize();
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Frames in, events out: the receiving half of a [`Session`].
 
+use zeroize::Zeroize;
+
 use super::incoming::{Message, PartialFrame};
 use super::{Ending, Event, Session, State};
 use crate::deflate::{InflateError, longest_compressed};
@@ -11,6 +13,7 @@ use crate::input::{Input, Payload, Text};
 use crate::policy::Verdict;
 use crate::role::Role;
 use crate::turn::{LARGE, Turn};
+use crate::wipe;
 
 impl<R: Role> Session<R> {
     /// Whether the next byte begins a message or a control frame. Only the deadline of a Close can be set then.
@@ -251,9 +254,13 @@ impl<R: Role> Session<R> {
                 }
                 let Some(message) = incoming.message.take() else { return Ok(None) };
                 let (kind, is_compressed) = (message.kind, message.is_compressed);
-                let bytes = message.finish()?;
+                let mut bytes = message.finish()?;
                 if is_compressed {
-                    return self.deliver_compressed(turn, kind, &bytes);
+                    let delivered = self.deliver_compressed(turn, kind, &bytes);
+                    if bytes.len() <= wipe::LONGEST {
+                        bytes.zeroize();
+                    }
+                    return delivered;
                 }
                 Ok(self.deliver(kind, Payload::Owned(bytes)))
             }

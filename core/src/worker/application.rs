@@ -14,6 +14,7 @@ use crate::output::OutputSegments;
 use crate::record::{Record, Recorder};
 use crate::session::{Closing, Session};
 use crate::turn::Turn;
+use crate::wipe::Wipe;
 
 /// The application of a [`Worker`](super::Worker): one value for all its connections, and one
 /// [`Client`](Application::Client) for each.
@@ -275,6 +276,13 @@ impl<'b> Reply<'_, '_, 'b> {
     #[inline(always)]
     pub fn send(&mut self, kind: DataKind, payload: Payload<'b>) -> Result<(), Closing> {
         self.session.send_payload(self.turn, kind, payload, self.segments.as_deref_mut())
+    }
+
+    /// Overwrites a message after it was handled, because it contains a credential: this payload, and the buffers in which it
+    /// was received.
+    pub fn wipe(&mut self, mut payload: Payload<'_>) {
+        payload.wipe();
+        self.turn.codec.wipe(Wipe::Buffers);
     }
 
     /// Begins to close the connection, with this code and at most 123 bytes of this reason. Further messages of the client are

@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::Instant;
 
+use zeroize::Zeroizing;
+
 use super::connection::{Connection, Context};
 use super::{Application, Key, Worker};
 use crate::input::Input;
@@ -10,6 +12,7 @@ use crate::output::{MIN_SEGMENT, Output, OutputSegments};
 use crate::record::Recorder;
 use crate::session::Transport;
 use crate::turn::Turn;
+use crate::wipe::{self, Wipe};
 
 /// A non-blocking socket. The runtime owns it.
 ///
@@ -51,9 +54,9 @@ impl<A: Application> Worker<A> {
     /// Handles that the socket is readable: receives once, unless reading is paused or the recorder is full, and sends all
     /// output, once. Returns what to do with the socket.
     ///
-    /// `buffer` belongs to the runtime and has any length; the worker does not use it after the turn. Output that the
-    /// socket does not accept is pending until [`Worker::flush`]. An error of the socket ends the connection, unless it
-    /// would have blocked.
+    /// `buffer` belongs to the runtime and has any length; the worker does not use it after the turn. It is overwritten with zeros
+    /// if it contains a request head or a message with a token. Output that the socket does not accept is pending until
+    /// [`Worker::flush`]. An error of the socket ends the connection, unless it would have blocked.
     // Inlined into the runtime's loop: a call would cost a twentieth of the time of a short message.
     #[inline(always)]
     pub fn on_readable(
@@ -124,10 +127,18 @@ impl<A: Application> Worker<A> {
         let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
         connection.on_received(now);
         // The bytes after the end of the message's frame are handled as a separate read.
-        let mut excess = if is_in_place { connection.take_excess() } else { Vec::new() };
+        let mut excess = Zeroizing::new(if is_in_place { connection.take_excess() } else { Vec::new() });
         let bytes = if is_in_place { &mut excess[..] } else { buffer.get_mut(..n).unwrap_or_default() };
         let in_place = n.saturating_sub(bytes.len());
-        self.handle_received(key, now, bytes, in_place, socket, recorder)
+        let transport = self.handle_received(key, now, bytes, in_place, socket, recorder);
+        let wipe = self.codec.take_wipe();
+        if wipe != Wipe::Nothing {
+            let end = if wipe == Wipe::Read { n } else { buffer.len() };
+            // The runtime uses the buffer again, so the compiler cannot leave this out.
+            buffer.get_mut(..end).unwrap_or_default().fill(0);
+            wipe::stack();
+        }
+        transport
     }
 
     /// Returns the number of bytes that may be read now, at most `most`. `None` if reading pauses. With a limited rate, bytes of

@@ -23,6 +23,7 @@ mod revalidate;
 mod splits;
 mod standstill;
 mod timeouts;
+mod wipe;
 
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use zeroize::Zeroizing;
+
 use crate::bearer_token::BearerToken;
 use crate::close_code::{self, CloseCode};
 
@@ -54,11 +56,20 @@ impl<A: Application> Connection<A> {
         &mut self,
         context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
-        mut head: Payload<'_>,
+        head: Payload<'_>,
         input: Option<&mut Input<'_>>,
         recorder: &mut impl Recorder,
     ) {
         let Stage::Handshake { reader, body, peer, refusal, .. } = &mut self.stage else { return };
+        // It may contain a token. In the read buffer it is overwritten with the rest of the read.
+        let mut owned = Zeroizing::<Vec<u8>>::default();
+        let head = match head {
+            Payload::Borrowed(head) => head,
+            Payload::Owned(head) => {
+                *owned = head;
+                owned.as_mut_slice()
+            }
+        };
         let (peer, refusal) = (*peer, *refusal);
         let handshake = &context.config.handshake;
         let is_status = |error: &HandshakeError| close_code(handshake.reject, *error).is_none();
@@ -66,7 +77,7 @@ impl<A: Application> Connection<A> {
         if let Some(error) = refusal.filter(|error| handshake.health_path.is_none() && is_status(error)) {
             return self.refuse(context, turn, error, recorder);
         }
-        let request = match Request::parse(&mut head, handshake) {
+        let request = match Request::parse(head, handshake) {
             Ok(Request::Upgrade(request)) => request,
             Ok(Request::HealthCheck) => return self.report_health(context, turn, refusal),
             Ok(Request::Refresh(request)) => return self.refresh(context, turn, &request, refusal, recorder),

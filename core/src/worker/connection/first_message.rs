@@ -25,6 +25,7 @@ use crate::input::{Input, Payload};
 use crate::record::{Record, Recorder};
 use crate::session::{Event, Session};
 use crate::turn::Turn;
+use crate::wipe::{self, Wipe};
 use crate::worker::check::{CheckPurpose, CheckRequest, CheckTicket};
 use crate::worker::refresh::PeerRequest;
 use crate::worker::{Application, FirstMessage, Message, Reply, in_band};
@@ -35,7 +36,8 @@ pub(super) struct Unidentified {
     peer: Peer,
     path: Box<str>,
     path_index: usize,
-    query: Box<str>,
+    /// It may contain a token.
+    query: Zeroizing<Box<str>>,
     origin: Option<Box<str>>,
     client: Option<Box<str>>,
     request_id: Option<Box<str>>,
@@ -49,8 +51,8 @@ pub(super) struct Unidentified {
     message: Option<(DataKind, Zeroizing<Vec<u8>>)>,
     /// Its token, if it will be checked again.
     token: Option<BearerToken>,
-    /// The bytes after it.
-    deferred: Vec<u8>,
+    /// The bytes after it, which may contain tokens.
+    deferred: Zeroizing<Vec<u8>>,
     /// Counts this connection.
     _place: Arc<()>,
 }
@@ -100,7 +102,7 @@ impl<A: Application> Connection<A> {
             peer,
             path: request.path().into(),
             path_index: request.path_index(),
-            query: request.query().as_str().into(),
+            query: Zeroizing::new(request.query().as_str().into()),
             origin: text(request.origin()),
             client: text(client.as_deref()),
             request_id: text(request.request_id()),
@@ -110,7 +112,7 @@ impl<A: Application> Connection<A> {
             refusal: None,
             message: None,
             token: None,
-            deferred: Vec::new(),
+            deferred: Zeroizing::default(),
             _place: place,
         };
         let session = Session::new(config.session.clone()).with_deflate(deflate);
@@ -128,7 +130,9 @@ impl<A: Application> Connection<A> {
         loop {
             let Stage::Unidentified { session, unidentified } = &mut self.stage else { return };
             if unidentified.is_checking() {
-                unidentified.deferred.extend_from_slice(input.take(usize::MAX));
+                let bytes = input.take(usize::MAX);
+                wipe::reserve(&mut unidentified.deferred, bytes.len());
+                unidentified.deferred.extend_from_slice(bytes);
                 return;
             }
             // The session has answered an error of the peer, and `transport` returns what follows.
@@ -140,6 +144,8 @@ impl<A: Application> Connection<A> {
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => continue,
             };
+            turn.codec.wipe(Wipe::Buffers);
+            let payload = Zeroizing::new(payload.into_vec());
             let message = FirstMessage {
                 path_index: unidentified.path_index,
                 query: Query::of_text(&unidentified.query),
@@ -157,7 +163,7 @@ impl<A: Application> Connection<A> {
                 origin: unidentified.origin.clone(),
                 client: unidentified.client.clone(),
             };
-            unidentified.message = Some((kind, Zeroizing::new(payload.into_vec())));
+            unidentified.message = Some((kind, payload));
             let ticket = CheckTicket { key: context.key, id: self.id, purpose: CheckPurpose::FirstMessage };
             let request = PeerRequest::Check(Box::new(CheckRequest { ticket, check }));
             context.shared.requests.borrow_mut().push(request);

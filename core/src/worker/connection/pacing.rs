@@ -13,6 +13,8 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use crate::close_code::CloseCode;
 
 use super::watch::{NoWatch, TokenWatch};
@@ -24,6 +26,7 @@ use crate::policy::{Rate, RateKind, Rates};
 use crate::record::{CredentialsEnd, Record, Recorder};
 use crate::session::{RatePolicy, Session};
 use crate::turn::Turn;
+use crate::wipe::{self, Wipe};
 use crate::worker::Application;
 use crate::worker::check::{CheckPurpose, CheckRequest, CheckTicket};
 use crate::worker::config::WorkerConfig;
@@ -43,7 +46,8 @@ pub(super) struct Pacing {
     /// Present while the client exceeds a rate, and for some time afterwards.
     excess: Option<Box<Excess>>,
     /// Received bytes that are not handled yet: they exceed the allowance, or have arrived before the user was admitted.
-    deferred: Vec<u8>,
+    /// They may contain a token, so the memory is overwritten when it is dropped.
+    deferred: Zeroizing<Vec<u8>>,
 }
 
 /// The state of a client that exceeds a rate.
@@ -220,7 +224,7 @@ impl<A: Application> Connection<A> {
     ) {
         if self.has_deferred() || self.pause().is_some() {
             // The runtime has read although reading was paused: the bytes are deferred after earlier ones.
-            self.defer(bytes);
+            self.defer(bytes, turn);
             if self.pause().is_none() {
                 self.handle_deferred(context, turn, recorder);
             }
@@ -229,18 +233,20 @@ impl<A: Application> Connection<A> {
         let (handled, waits) = self.handle_due(context, turn, bytes, recorder);
         if let Some(waits) = waits {
             self.begin_wait(waits, context, turn.now, recorder);
-            self.defer(bytes.get(handled..).unwrap_or_default());
+            self.defer(bytes.get(handled..).unwrap_or_default(), turn);
         }
     }
 
-    fn defer(&mut self, bytes: &[u8]) {
+    fn defer(&mut self, bytes: &[u8], turn: &mut Turn<'_>) {
         if let Some(pace) = &mut self.pace {
+            wipe::reserve(&mut pace.deferred, bytes.len());
             pace.deferred.extend_from_slice(bytes);
+            turn.codec.wipe(Wipe::Read);
         }
     }
 
     /// Defers the bytes that have arrived before the user was admitted.
-    pub(super) fn defer_all(&mut self, bytes: Vec<u8>) {
+    pub(super) fn defer_all(&mut self, bytes: Zeroizing<Vec<u8>>) {
         if !bytes.is_empty() {
             self.pace.get_or_insert_default().deferred = bytes;
         }

@@ -15,6 +15,7 @@ use crate::policy::KeepAlive;
 use crate::record::{Record, Recorder};
 use crate::session::{Event, Session};
 use crate::turn::Turn;
+use crate::wipe::Wipe;
 use crate::worker::config::WorkerConfig;
 use crate::worker::{Application, Message, Reply};
 
@@ -145,6 +146,10 @@ impl<A: Application> Connection<A> {
         segments: Option<&mut OutputSegments<'b>>,
         recorder: &mut impl Recorder,
     ) {
+        if !matches!(self.stage, Stage::Admitted { .. }) {
+            // A request head or a first message, which may contain a token.
+            turn.codec.wipe(Wipe::Read);
+        }
         if let Stage::Handshake { .. } = self.stage {
             self.handshake(context, turn, input, recorder);
         }
@@ -202,7 +207,7 @@ impl<A: Application> Connection<A> {
             }
             // The session has answered an error of the peer, and `transport` returns what follows.
             let Ok(Some(event)) = user.session.next_event(turn, input) else { return };
-            let (kind, payload) = match event {
+            let (kind, mut payload) = match event {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Pong(payload) => {
@@ -213,6 +218,7 @@ impl<A: Application> Connection<A> {
             };
             *budget = budget.saturating_sub(1);
             if watch.handle(&mut user, context, turn, (kind, &payload), recorder) {
+                payload.wipe();
                 continue;
             }
             user.handle_message(context, turn, kind, payload, segments.as_deref_mut(), recorder);

@@ -9,6 +9,7 @@ use crate::frame::DataKind;
 use crate::policy::{Rate, TokenBucket};
 use crate::record::{Recorder, RefreshRefusal};
 use crate::turn::Turn;
+use crate::wipe::Wipe;
 use crate::worker::check::{self, CheckPurpose, CheckRequest, CheckTicket, Revalidate};
 use crate::worker::config::WorkerConfig;
 use crate::worker::refresh::PeerRequest;
@@ -94,6 +95,7 @@ impl Watch for TokenWatch {
         let may_have_token = self.has_tokens && kind == DataKind::Text;
         let token = if may_have_token { in_band::token(payload) } else { None };
         let Some(token) = token else { return false };
+        turn.codec.wipe(Wipe::Buffers);
         let token = if self.may_refresh(turn.now) { token } else { Err(RefreshRefusal::TooMany) };
         match token {
             Ok(token) => {
