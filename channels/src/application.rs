@@ -15,6 +15,7 @@ use postern_core::worker::{
     Application, Echo, Fanout, FirstMessage, Opening, Outgoing, Reply, ServerClose, SharedFrame, earlier,
 };
 use postern_core::{BearerToken, CloseCode, Key};
+use zeroize::Zeroizing;
 
 use self::ends::{end, last_push, translate};
 use crate::Disconnect;
@@ -199,6 +200,7 @@ impl Channels {
             requests: &mut self.requests,
             hooks: &mut self.hooks,
             counts: &mut self.counts,
+            has_token: false,
         };
         let result = act(client, &mut turn);
         if let Some(at) = client.poll_expiry(self.config.expiry_grace) {
@@ -275,7 +277,7 @@ impl Application for Channels {
         self.clients += 1;
         self.unconnected.push_back((reply.now() + self.config.connect_timeout, Scheduled::new(place)));
         if is_bare && opening.query.get(CONNECT_PARAMETER).is_some() {
-            let request = opening.query.decoded(CONNECT_PARAMETER).unwrap_or_default();
+            let request = Zeroizing::new(opening.query.decoded(CONNECT_PARAMETER).unwrap_or_default());
             let result = self.act(client, opening.identity, reply.now(), |client, turn| {
                 client.execute_bare(request.as_bytes(), turn)?;
                 client.execute_waiting(turn, &mut NullRecorder)
@@ -293,7 +295,7 @@ impl Application for Channels {
     ) {
         match client {
             None => Echo.message(&mut (), message, reply, recorder),
-            Some(client) => self.handle_message(client, &message, reply, recorder),
+            Some(client) => self.handle_message(client, message, reply, recorder),
         }
     }
 
@@ -417,20 +419,24 @@ impl Channels {
     fn handle_message(
         &mut self,
         client: &mut Client,
-        message: &ClientMessage<'_, '_>,
+        message: ClientMessage<'_, '_>,
         reply: &mut Reply<'_, '_, '_>,
         recorder: &mut impl Recorder,
     ) {
-        let result = self.act(client, message.identity, reply.now(), |client, turn| {
-            if client.is_bare {
-                client.execute_bare(&message.payload, turn)?;
+        let (result, has_token) = self.act(client, message.identity, reply.now(), |client, turn| {
+            let executed = if client.is_bare {
+                client.execute_bare(&message.payload, turn)
             } else {
-                client.execute(&message.payload, 0, turn, recorder)?;
-            }
+                client.execute(&message.payload, 0, turn, recorder)
+            };
             // `connect` is complete at once if there are no server-side subscriptions.
-            client.execute_waiting(turn, recorder)
+            let result = executed.and_then(|()| client.execute_waiting(turn, recorder));
+            (result, turn.has_token)
         });
         self.reply(client, result, reply);
+        if has_token {
+            reply.wipe(message.payload);
+        }
     }
 
     /// Sends the replies of a client that has acted, and the Close if it has failed.

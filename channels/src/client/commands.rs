@@ -42,6 +42,8 @@ pub(crate) struct Turn<'t> {
     /// The requests to hooks.
     pub(crate) hooks: &'t mut HookRequests,
     pub(crate) counts: &'t mut Counts,
+    /// Whether the message may contain a token, so that it must be overwritten.
+    pub(crate) has_token: bool,
 }
 
 impl Turn<'_> {
@@ -74,6 +76,7 @@ impl Client {
         if !matches!(self.stage, Stage::New) {
             return Ok(());
         }
+        turn.has_token = true;
         let result = match ConnectRequest::decode(Encoding::Json, message) {
             Ok(request) => {
                 // The number in the reply, which is not sent.
@@ -99,6 +102,7 @@ impl Client {
         recorder: &mut impl Recorder,
     ) -> Result<(), Close> {
         if matches!(self.stage, Stage::Refused) {
+            turn.has_token = true;
             self.stage = Stage::Closed;
             return Err(bad_request("bad request: connect was refused"));
         }
@@ -111,6 +115,9 @@ impl Client {
             if index < executed {
                 continue;
             }
+            // The commands after one that waits, or that ends the connection, are not decoded.
+            let is_last = !matches!(self.stage, Stage::New | Stage::Connected);
+            turn.has_token |= is_last || command.as_ref().map_or(true, |command| command.request.has_token());
             match &mut self.stage {
                 Stage::Refused | Stage::Closing(_) | Stage::Closed => return Ok(()),
                 Stage::Checking(connecting) | Stage::Connecting(connecting) => {
@@ -180,8 +187,21 @@ impl Client {
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) -> Result<(), Close> {
-        let Command { id, request } = command;
-        if let (Stage::New, request) = (&self.stage, &request) {
+        let Command { id, mut request } = command;
+        let result = self.execute_request(id, &request, progress, turn, recorder);
+        request.wipe_tokens();
+        result
+    }
+
+    fn execute_request(
+        &mut self,
+        id: u32,
+        request: &Request<'_>,
+        progress: Progress<'_>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) -> Result<(), Close> {
+        if let (Stage::New, request) = (&self.stage, request) {
             let Request::Connect(connect) = request else {
                 return Err(Close { disconnect: Disconnect::BadRequest, reason: Some(Cow::Borrowed(FIRST)) });
             };
@@ -194,19 +214,19 @@ impl Client {
                 Ok(())
             }
             Request::Pong => return Err(bad_request("bad request: no ping to answer")),
-            Request::Subscribe(request) => self.subscribe(id, &request, progress, turn),
+            Request::Subscribe(request) => self.subscribe(id, request, progress, turn),
             Request::Unsubscribe { channel } => {
-                self.unsubscribe(id, &channel, turn);
+                self.unsubscribe(id, channel, turn);
                 Ok(())
             }
-            Request::Publish(request) => self.publish(id, &request, progress, turn, recorder),
-            Request::Presence { channel } => self.presence(id, &channel, Operation::Presence, turn),
-            Request::PresenceStats { channel } => self.presence(id, &channel, Operation::PresenceStats, turn),
-            Request::History(request) => self.history(id, &request, turn),
-            Request::Rpc(request) => self.rpc(&request, &progress, turn),
+            Request::Publish(request) => self.publish(id, request, progress, turn, recorder),
+            Request::Presence { channel } => self.presence(id, channel, Operation::Presence, turn),
+            Request::PresenceStats { channel } => self.presence(id, channel, Operation::PresenceStats, turn),
+            Request::History(request) => self.history(id, request, turn),
+            Request::Rpc(request) => self.rpc(request, &progress, turn),
             Request::Send { .. } => return Err(Disconnect::NotAvailable.into()),
-            Request::Refresh { token } => self.refresh(id, &token, turn),
-            Request::SubRefresh(request) => self.sub_refresh(id, &request, turn),
+            Request::Refresh { token } => self.refresh(id, token, turn),
+            Request::SubRefresh(request) => self.sub_refresh(id, request, turn),
         };
         match outcome {
             Ok(()) => Ok(()),

@@ -234,14 +234,18 @@ impl Client {
 
     /// Returns the token in the first message of a client that has no identity yet, which must be a `connect`.
     pub(crate) fn token_of(endpoint: Endpoint, is_bare: bool, message: &[u8]) -> Option<BearerToken> {
-        let token = if is_bare {
-            ConnectRequest::decode(Encoding::Json, message).ok()?.token
+        let mut request = if is_bare {
+            Request::Connect(ConnectRequest::decode(Encoding::Json, message).ok()?)
         } else {
-            let command = Commands::new(endpoint.encoding, message).next()?.ok()?;
-            let Request::Connect(request) = command.request else { return None };
-            request.token
+            Commands::new(endpoint.encoding, message).next()?.ok()?.request
         };
-        BearerToken::new(token.as_bytes()).ok()
+        let token = if let Request::Connect(request) = &request {
+            BearerToken::new(request.token.as_bytes()).ok()
+        } else {
+            None
+        };
+        request.wipe_tokens();
+        token
     }
 
     /// Returns whether the host must check the token of a `connect` before it is executed.

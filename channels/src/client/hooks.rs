@@ -5,6 +5,7 @@
 //! protocol does not order them.
 
 use postern_core::record::Recorder;
+use zeroize::Zeroizing;
 
 use super::commands::{Outcome, Turn};
 use super::credentials::Grant;
@@ -31,8 +32,8 @@ struct ParkedCommand {
     request: Option<u32>,
     /// The channel that it is about.
     channel: Option<Box<str>>,
-    /// The command, as the client has sent it.
-    bytes: Box<[u8]>,
+    /// The command, as the client has sent it. It may contain a token, so its memory is overwritten when it is dropped.
+    bytes: Zeroizing<Box<[u8]>>,
 }
 
 impl ParkedCommand {
@@ -260,7 +261,8 @@ impl Client {
         request: Option<u32>,
         config: &ChannelsConfig,
     ) -> Result<(), ErrorCode> {
-        let parked = ParkedCommand { request, channel: channel.map(Box::from), bytes: bytes.into() };
+        let parked =
+            ParkedCommand { request, channel: channel.map(Box::from), bytes: Zeroizing::new(bytes.into()) };
         let (memory, waiting) =
             (parked.memory(), self.parked().iter().map(ParkedCommand::memory).sum::<usize>());
         if waiting > 0 && waiting + memory > config.max_waiting {
@@ -272,7 +274,7 @@ impl Client {
     }
 
     /// Takes a command that waits.
-    fn unpark(&mut self, at: usize) -> Box<[u8]> {
+    fn unpark(&mut self, at: usize) -> Zeroizing<Box<[u8]>> {
         let parked = self.occasional().parked.commands.remove(at);
         self.remove_memory(parked.memory());
         parked.bytes

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use zeroize::Zeroize;
+
 use super::{Encoding, Malformed, Raw, json, protobuf};
 use crate::ErrorCode;
 
@@ -309,6 +311,51 @@ impl Request<'_> {
             | Request::Rpc(_)
             | Request::Send { .. }
             | Request::Refresh { .. } => None,
+        }
+    }
+
+    /// Returns whether the request contains a token.
+    pub(crate) fn has_token(&self) -> bool {
+        match self {
+            Request::Connect(ConnectRequest { token, subs, .. }) => {
+                !token.is_empty() || subs.iter().any(|(_, request)| !request.token.is_empty())
+            }
+            Request::Subscribe(SubscribeRequest { token, .. }) => !token.is_empty(),
+            Request::Refresh { .. } | Request::SubRefresh(_) => true,
+            Request::Pong
+            | Request::Unsubscribe { .. }
+            | Request::Publish(_)
+            | Request::Presence { .. }
+            | Request::PresenceStats { .. }
+            | Request::History(_)
+            | Request::Rpc(_)
+            | Request::Send { .. } => false,
+        }
+    }
+
+    /// Overwrites the tokens that were copied, because escapes in them were decoded. The others are in the message.
+    pub(crate) fn wipe_tokens(&mut self) {
+        let wipe = |token: &mut Cow<'_, str>| {
+            if let Cow::Owned(token) = token {
+                token.zeroize();
+            }
+        };
+        match self {
+            Request::Connect(ConnectRequest { token, subs, .. }) => {
+                wipe(token);
+                subs.iter_mut().for_each(|(_, request)| wipe(&mut request.token));
+            }
+            Request::Subscribe(SubscribeRequest { token, .. })
+            | Request::Refresh { token }
+            | Request::SubRefresh(SubRefreshRequest { token, .. }) => wipe(token),
+            Request::Pong
+            | Request::Unsubscribe { .. }
+            | Request::Publish(_)
+            | Request::Presence { .. }
+            | Request::PresenceStats { .. }
+            | Request::History(_)
+            | Request::Rpc(_)
+            | Request::Send { .. } => {}
         }
     }
 
