@@ -7,8 +7,11 @@ use ureq::Agent;
 use ureq::http::header::HeaderMap;
 use ureq::http::{Method, Request, Response};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 
 use super::HttpUrl;
+use super::wiping::WipingConnector;
 use crate::url::redact_url;
 
 /// The limits of a [`Client`].
@@ -75,7 +78,9 @@ impl Client {
             .max_idle_age(MAX_IDLE_AGE);
         // A proxy of the environment (HTTPS_PROXY) is not used for this host.
         let builder = if url.is_local() { builder.proxy(None) } else { builder };
-        Client { agent: builder.build().new_agent(), config }
+        let connector = DefaultConnector::default().chain(WipingConnector);
+        let agent = Agent::with_parts(builder.build(), connector, DefaultResolver::default());
+        Client { agent, config }
     }
 
     /// Sends a request, and waits for the answer. `remaining` shortens the time-out of the configuration.
