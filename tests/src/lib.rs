@@ -18,8 +18,8 @@
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
 //! * [`channels`]: a client of the protocol of channels;
-//! * [`redis`], [`switch`], [`sentinel`], [`cluster`]: Redis servers, one address for several of them, their sentinels, and nodes that
-//!   use them;
+//! * [`redis`], [`switch`], [`sentinel`]: Redis servers, one address for several of them, and their sentinels;
+//! * [`cluster`], [`watcher`]: nodes that use them, and subscribers that check what they receive;
 //! * [`authority`]: certificates of a private authority;
 //! * [`forwarder`]: adds a user to the requests of clients that cannot;
 //! * [`browser`]: Chromium without a window;
@@ -49,6 +49,7 @@ pub mod cluster;
 pub mod redis;
 pub mod sentinel;
 pub mod switch;
+pub mod watcher;
 
 pub mod browser;
 pub mod channels;
