@@ -18,7 +18,8 @@
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
 //! * [`channels`]: a client of the protocol of channels;
-//! * [`redis`], [`switch`], [`sentinel`]: Redis servers, one address for several of them, and their sentinels;
+//! * [`redis`], [`switch`], [`sentinel`], [`redis_cluster`]: Redis servers, one address for several of them, their sentinels, a Redis
+//!   Cluster;
 //! * [`cluster`], [`watcher`]: nodes that use them, and subscribers that check what they receive;
 //! * [`authority`]: certificates of a private authority;
 //! * [`forwarder`]: adds a user to the requests of clients that cannot;
@@ -47,6 +48,7 @@ pub mod backend;
 pub mod authority;
 pub mod cluster;
 pub mod redis;
+pub mod redis_cluster;
 pub mod sentinel;
 pub mod switch;
 pub mod watcher;

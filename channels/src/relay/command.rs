@@ -405,6 +405,8 @@ pub enum Cause {
     Permission,
     /// The TLS handshake has failed.
     Tls,
+    /// The server is a node of a Redis Cluster, and the address is the one of a single server, or the other way round.
+    Cluster,
     /// The server has no memory left, or cannot write to its disk.
     Storage,
     /// The server does not know a script.
@@ -425,7 +427,7 @@ pub enum Cause {
 
 impl Cause {
     /// All causes with their labels in metrics.
-    pub const ALL: [(Cause, &'static str); 16] = [
+    pub const ALL: [(Cause, &'static str); 17] = [
         (Cause::Unreachable, "unreachable"),
         (Cause::Closed, "closed"),
         (Cause::Timeout, "timeout"),
@@ -434,6 +436,7 @@ impl Cause {
         (Cause::Credentials, "credentials"),
         (Cause::Permission, "permission"),
         (Cause::Tls, "tls"),
+        (Cause::Cluster, "cluster"),
         (Cause::Storage, "storage"),
         (Cause::NoScript, "no_script"),
         (Cause::Loading, "loading"),
@@ -458,6 +461,7 @@ impl Cause {
             | Cause::Replica
             | Cause::Credentials
             | Cause::Tls
+            | Cause::Cluster
             | Cause::Loading
             | Cause::Protocol
             | Cause::Overflow => true,
@@ -472,8 +476,8 @@ impl Cause {
     }
 
     /// Returns whether an operator must change something before another attempt can succeed.
-    pub(super) fn needs_operator(self) -> bool {
-        matches!(self, Cause::Credentials | Cause::Permission | Cause::Tls)
+    pub fn needs_operator(self) -> bool {
+        matches!(self, Cause::Credentials | Cause::Permission | Cause::Tls | Cause::Cluster)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 
+use super::connector::HostPort;
+
 /// The address of Redis, and the user.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
@@ -20,9 +22,14 @@ pub(super) enum Place {
     /// By asking the sentinels.
     Sentinels {
         /// Their hosts and ports.
-        sentinels: Vec<(String, u16)>,
+        sentinels: Vec<HostPort>,
         /// The name of the master.
         master: String,
+    },
+    /// By asking the nodes of a cluster.
+    Cluster {
+        /// Their hosts and ports.
+        nodes: Vec<HostPort>,
     },
 }
 
@@ -36,17 +43,19 @@ impl Address {
             return Address::of_server(text, false);
         }
         let (scheme, rest) = text.split_once("://").ok_or(NOT_AN_ADDRESS)?;
-        let is_tls = match scheme {
-            "redis" | "redis+sentinel" => false,
-            "rediss" | "rediss+sentinel" if rest.contains('#') => return Err(FRAGMENT),
-            "rediss" | "rediss+sentinel" => true,
+        let (protocol, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+        let is_tls = match protocol {
+            "redis" => false,
+            "rediss" if rest.contains('#') => return Err(FRAGMENT),
+            "rediss" => true,
             _ => return Err(NOT_AN_ADDRESS),
         };
-        if scheme.ends_with("+sentinel") {
-            Address::of_sentinels(rest, is_tls)
-        } else {
+        match kind {
+            "sentinel" => Address::of_sentinels(rest, is_tls),
+            "cluster" => Address::of_cluster(rest, is_tls),
             // TLS is not a matter of the client library.
-            Address::of_server(&format!("redis://{rest}"), is_tls)
+            "" => Address::of_server(&format!("redis://{rest}"), is_tls),
+            _ => Err(NOT_AN_ADDRESS),
         }
     }
 
@@ -58,11 +67,7 @@ impl Address {
 
     /// Parses `USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER_NAME/DATABASE`.
     fn of_sentinels(text: &str, is_tls: bool) -> Result<Address, &'static str> {
-        // A password may contain an `@`.
-        let (user, rest) = match text.rfind('@') {
-            Some(at) => text.split_at(at + 1),
-            None => ("", text),
-        };
+        let (user, rest) = split_user(text);
         let (hosts, path) = rest.split_once('/').ok_or(NOT_SENTINELS)?;
         let (master, database) = path.split_once('/').unwrap_or((path, ""));
         // Sentinel itself allows no other names.
@@ -70,21 +75,56 @@ impl Address {
         if master.is_empty() || !master.bytes().all(is_allowed) {
             return Err(NOT_SENTINELS);
         }
-        let mut sentinels = Vec::new();
-        let mut login = None;
-        for host in hosts.split(',') {
-            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-            let port = if has_port { String::new() } else { format!(":{SENTINEL_PORT}") };
-            let url = format!("redis://{user}{host}{port}/{database}");
-            let info = url.into_connection_info().map_err(|_| NOT_SENTINELS)?;
-            let ConnectionAddr::Tcp(host, port) = info.addr() else { return Err(NOT_SENTINELS) };
-            sentinels.push((host.clone(), *port));
-            login = Some(info.redis_settings().clone());
-        }
-        let login = login.ok_or(NOT_SENTINELS)?;
+        let (sentinels, login) = parse_hosts(user, hosts, SENTINEL_PORT, database).ok_or(NOT_SENTINELS)?;
         Ok(Address { place: Place::Sentinels { sentinels, master: master.to_owned() }, login, is_tls })
     }
+
+    /// Parses `USER:PASSWORD@HOST:PORT,HOST:PORT`.
+    fn of_cluster(text: &str, is_tls: bool) -> Result<Address, &'static str> {
+        let (user, rest) = split_user(text);
+        let (hosts, database) = rest.split_once('/').unwrap_or((rest, ""));
+        if rest.contains(['?', '#']) {
+            return Err(NOT_NODES);
+        }
+        let (nodes, login) = parse_hosts(user, hosts, PORT, database).ok_or(NOT_NODES)?;
+        if login.db() != 0 {
+            return Err(DATABASE);
+        }
+        Ok(Address { place: Place::Cluster { nodes }, login, is_tls })
+    }
 }
+
+/// Splits `USER:PASSWORD@` off. A password may contain an `@`.
+fn split_user(text: &str) -> (&str, &str) {
+    match text.rfind('@') {
+        Some(at) => text.split_at(at + 1),
+        None => ("", text),
+    }
+}
+
+/// Parses several hosts with the same login.
+fn parse_hosts(
+    user: &str,
+    hosts: &str,
+    port: u16,
+    database: &str,
+) -> Option<(Vec<HostPort>, RedisConnectionInfo)> {
+    let mut addresses = Vec::new();
+    let mut login = None;
+    for host in hosts.split(',') {
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+        let port = if has_port { String::new() } else { format!(":{port}") };
+        let url = format!("redis://{user}{host}{port}/{database}");
+        let info = url.into_connection_info().ok()?;
+        let ConnectionAddr::Tcp(host, port) = info.addr() else { return None };
+        addresses.push((host.clone(), *port));
+        login = Some(info.redis_settings().clone());
+    }
+    Some((addresses, login?))
+}
+
+/// The port of a server without another one.
+const PORT: u16 = 6379;
 
 /// The port of a sentinel without another one.
 const SENTINEL_PORT: u16 = 26379;
@@ -93,6 +133,11 @@ const NOT_AN_ADDRESS: &str = "not an address of Redis; write for example redis:/
 
 const NOT_SENTINELS: &str = "not the addresses of sentinels and the name of a master; write for example \
                              redis+sentinel://sentinel-1.example:26379,sentinel-2.example:26379/mymaster";
+
+const NOT_NODES: &str = "not the addresses of nodes of a Redis Cluster; write for example \
+                         redis+cluster://redis-1.example:6379,redis-2.example:6379";
+
+const DATABASE: &str = "a Redis Cluster has only database 0; leave out the number after the slash";
 
 const FRAGMENT: &str = "certificates are always checked; leave out the part that begins with #";
 
@@ -138,12 +183,27 @@ mod tests {
     }
 
     #[test]
+    fn nodes_of_a_cluster_have_one_login_and_the_first_database() {
+        let expected =
+            [("a", 6379), ("b", 7), ("::1", 6379), ("::1", 2)].map(|(host, port)| (host.to_owned(), port));
+        for end in ["", "/", "/0"] {
+            let text = format!("rediss+cluster://john:hu@nter2@a,b:7,[::1],[::1]:2{end}");
+            let address = Address::parse(&text).unwrap();
+            assert_eq!(address.place, Place::Cluster { nodes: expected.to_vec() });
+            let login = &address.login;
+            assert_eq!((login.username(), login.password(), login.db()), (Some("john"), Some("hu@nter2"), 0));
+            assert!(address.is_tls);
+        }
+        assert!(!Address::parse("redis+cluster://a").unwrap().is_tls);
+    }
+
+    #[test]
     fn other_texts_are_refused_without_being_shown() {
         for (text, expected) in [
             ("127.0.0.1:6379", NOT_AN_ADDRESS),
             ("http://hunter2@127.0.0.1", NOT_AN_ADDRESS),
             ("redis://host:port", NOT_AN_ADDRESS),
-            ("redis+cluster://hunter2@host", NOT_AN_ADDRESS),
+            ("redis+other://hunter2@host", NOT_AN_ADDRESS),
             ("rediss://user:hunter2@redis/#insecure", FRAGMENT),
             ("redis+sentinel://user:hunter2@redis", NOT_SENTINELS),
             ("redis+sentinel://user:hunter2@redis/", NOT_SENTINELS),
@@ -152,6 +212,15 @@ mod tests {
             ("redis+sentinel:///mymaster", NOT_SENTINELS),
             ("redis+sentinel://a/mymaster/first", NOT_SENTINELS),
             ("redis+sentinel://a/mymaster?db=1", NOT_SENTINELS),
+            ("redis+cluster://", NOT_NODES),
+            ("redis+cluster:///", NOT_NODES),
+            ("redis+cluster://a?db=3", NOT_NODES),
+            ("redis+cluster://a/#insecure", NOT_NODES),
+            ("redis+cluster://user:hunter2@a,,b", NOT_NODES),
+            ("redis+cluster://user:hunter2@a:port", NOT_NODES),
+            ("redis+cluster://user:hunter2@a/mymaster", NOT_NODES),
+            ("rediss+cluster://a/#insecure", FRAGMENT),
+            ("redis+cluster://user:hunter2@a,b/3", DATABASE),
         ] {
             assert_eq!(Address::parse(text).unwrap_err(), expected, "{text}");
             assert!(!expected.contains("hunter2"));

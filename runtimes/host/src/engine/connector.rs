@@ -1,22 +1,23 @@
-//! Opens connections to Redis: by TCP, by TLS or by a Unix socket, to a server or to the master that the sentinels name.
+//! Opens connections to Redis: by TCP, by TLS or by a Unix socket, to a server, or to the master that the
+//! sentinels or the nodes of a cluster name.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use postern_channels::relay::command::{Cause, Failure};
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    RedisConnectionInfo,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    ProtocolVersion, RedisConnectionInfo, ServerErrorKind,
 };
 use smol::future::FutureExt;
 use smol::{Task, Timer};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::address::{Address, Place};
-use super::encoding;
+use super::encoding::{self, Encoder};
+use super::{cluster, sentinel};
 use crate::settings::{EngineSettings, TlsFiles};
 use crate::tls::{self, ConnectError, Tls};
 
@@ -31,6 +32,24 @@ pub(super) struct Connector {
     /// The files for TLS. `None`: connections are without TLS.
     tls: Option<TlsFiles>,
     timeout: Duration,
+    prefix: String,
+    /// The slot of all keys in a cluster.
+    slot: u16,
+    /// The nodes of the cluster that were known last.
+    known: Mutex<Vec<HostPort>>,
+}
+
+/// A host and its port.
+pub(super) type HostPort = (String, u16);
+
+/// The answer of a sentinel, or of a node of a cluster.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) master: ConnectionAddr,
+    /// The number of the configuration by which it is the master.
+    pub(super) epoch: u64,
+    /// The nodes of the cluster.
+    pub(super) nodes: Vec<HostPort>,
 }
 
 /// The connections of an attempt.
@@ -52,7 +71,7 @@ pub(super) struct Connection {
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     address: ConnectionAddr,
-    /// The number of the configuration of the sentinels by which it is the master.
+    /// The number of the configuration of the sentinels or of the cluster by which it is the master.
     epoch: u64,
     /// The configuration that the connections to it have.
     tls: Option<Tls>,
@@ -74,7 +93,17 @@ impl Connector {
             sentinel_login = sentinel_login.set_password(password);
         }
         let tls = is_tls.then(|| settings.tls.clone());
-        Ok(Connector { place, login, sentinel_login, tls, timeout: settings.timeout })
+        let (prefix, slot) = (settings.prefix.clone(), cluster::slot(&settings.prefix));
+        let (timeout, known) = (settings.timeout, Mutex::default());
+        Ok(Connector { place, login, sentinel_login, tls, timeout, prefix, slot, known })
+    }
+
+    /// Returns the encoder for this kind of server.
+    pub(super) fn encoder(&self) -> Encoder {
+        match self.place {
+            Place::Server(_) | Place::Sentinels { .. } => Encoder::new(&self.prefix),
+            Place::Cluster { .. } => Encoder::in_cluster(&self.prefix),
+        }
     }
 
     /// Opens the connections of commands and of messages, the latter with this configuration.
@@ -88,11 +117,12 @@ impl Connector {
         };
         let server = match &self.place {
             Place::Server(address) => Server { address: address.clone(), epoch: 0, tls },
-            Place::Sentinels { .. } => self.find_master(tls).await?,
+            Place::Sentinels { .. } | Place::Cluster { .. } => self.find_master(tls).await?,
         };
         // The link has deadlines for replies.
         let config = || AsyncConnectionConfig::new().set_response_timeout(None);
-        let commands = self.connect(&server, config()).await?;
+        let mut commands = self.connect(&server, config()).await?;
+        self.check(&server, &mut commands).await?;
         let messages = self.connect(&server, of_messages(config())).await?;
         Ok(Opened { commands, messages, server })
     }
@@ -102,64 +132,157 @@ impl Connector {
         match self.place {
             Place::Server(_) => result,
             // The URL in the log does not have it.
-            Place::Sentinels { .. } => result.map_err(|failure| named(server, failure)),
+            Place::Sentinels { .. } | Place::Cluster { .. } => {
+                result.map_err(|failure| named(server, failure))
+            }
         }
     }
 
-    /// Asks until the sentinels name another master than `server`. Without sentinels, it never returns.
+    /// Checks that the server has all keys, so that the link is not opened again and again without a pause while it has not.
+    ///
+    /// Other failures are found by the link.
+    async fn check(&self, server: &Server, commands: &mut Connection) -> Result<(), Failure> {
+        let result = self.encoder().check().exec_async(&mut commands.redis).await;
+        let Err(error) = result else { return Ok(()) };
+        let (ErrorKind::Server(ServerErrorKind::Moved)
+        | ErrorKind::Server(ServerErrorKind::CrossSlot)
+        | ErrorKind::Server(ServerErrorKind::ClusterDown)) = error.kind()
+        else {
+            return Ok(());
+        };
+        match self.place {
+            Place::Server(_) | Place::Sentinels { .. } => Err(encoding::in_cluster()),
+            Place::Cluster { .. } => Err(named(server, encoding::failure(&error))),
+        }
+    }
+
+    /// Asks until the sentinels or the nodes of the cluster name another master than `server`. With the address of a server, it
+    /// never returns.
     pub(super) async fn watch(self: Arc<Self>, server: Server, interval: Duration) -> Failure {
         loop {
             match self.place {
                 Place::Server(_) => smol::future::pending().await,
-                Place::Sentinels { .. } => Timer::after(interval).await,
+                Place::Sentinels { .. } | Place::Cluster { .. } => Timer::after(interval).await,
             };
-            // A sentinel that was cut off names an old master by an old configuration.
+            // One that was cut off names an old master by an old configuration.
             if let Ok(master) = self.find_master(server.tls.clone()).await
                 && master.epoch > server.epoch
                 && master.address != server.address
             {
-                let text = format!("the sentinels name another master: {master}");
+                let text = match self.place {
+                    Place::Server(_) | Place::Sentinels { .. } => {
+                        format!("the sentinels name another master: {master}")
+                    }
+                    Place::Cluster { .. } => {
+                        format!("the cluster names another master of the keys: {master} instead of {server}")
+                    }
+                };
                 return Failure::new(Cause::Replica, text);
             }
         }
     }
 
-    /// Asks all sentinels at the same time for the master.
+    /// Asks all sentinels, or all known nodes of the cluster, at the same time for the master.
     ///
-    /// The most recent configuration counts. If most sentinels have the same, the others are not waited for.
-    async fn find_master(&self, tls: Option<Tls>) -> Result<Server, Failure> {
-        let Place::Sentinels { sentinels, master } = &self.place else {
-            return Err(Failure::new(Cause::Unreachable, "there are no sentinels"));
-        };
-        let (sender, answers) = smol::channel::bounded(sentinels.len());
-        let ask = |(host, port): &(String, u16)| {
-            let address = ConnectionAddr::Tcp(host.clone(), *port);
-            let sentinel = Server { address, epoch: 0, tls: tls.clone() };
-            let (login, master) = (self.sentinel_login.clone(), master.clone());
-            let (timeout, sender) = (self.timeout, sender.clone());
+    /// The most recent configuration counts. If most of them have the same, the others are not waited for.
+    async fn find_master(self: &Arc<Self>, tls: Option<Tls>) -> Result<Server, Failure> {
+        let asked = self.asked();
+        let (sender, answers) = smol::channel::bounded(asked.len().max(1));
+        let ask = |address: &HostPort| {
+            let (connector, address, tls) = (self.clone(), address.clone(), tls.clone());
+            let sender = sender.clone();
             smol::spawn(async move {
                 // It fails if no more answers are needed.
-                _ = sender.send(ask(&sentinel, &login, &master, timeout).await).await;
+                _ = sender.send(connector.ask(address, tls).await).await;
             })
         };
         // Dropping the tasks ends them.
-        let _tasks: Vec<Task<()>> = sentinels.iter().map(ask).collect();
+        let _tasks: Vec<Task<()>> = asked.iter().map(ask).collect();
         drop(sender);
-        let (mut masters, mut failures) = (Vec::<Server>::new(), Vec::<Failure>::new());
+        let (mut found, mut failures) = (Vec::<Answer>::new(), Vec::<Failure>::new());
         while let Ok(answer) = answers.recv().await {
             match answer {
-                Ok(server) => {
-                    masters.push(server);
-                    let last = masters.last().map(|last| (&last.address, last.epoch));
-                    let same = masters.iter().filter(|one| Some((&one.address, one.epoch)) == last).count();
-                    if same > sentinels.len() / 2 {
+                Ok(answer) => {
+                    let is_same = |one: &&Answer| (&one.master, one.epoch) == (&answer.master, answer.epoch);
+                    let same = found.iter().filter(is_same).count() + 1;
+                    found.push(answer);
+                    if same > asked.len() / 2 {
                         break;
                     }
                 }
                 Err(failure) => failures.push(failure),
             }
         }
-        masters.into_iter().max_by_key(|server| server.epoch).ok_or_else(|| no_master(&failures))
+        let newest = found.into_iter().max_by_key(|answer| answer.epoch);
+        let Answer { master, epoch, mut nodes } = newest.ok_or_else(|| self.no_master(&failures))?;
+        nodes.truncate(MOST_KNOWN);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
+        Ok(Server { address: master, epoch, tls })
+    }
+
+    /// Returns the addresses of the URL, and of the nodes of the cluster that were known last: the others may have been replaced.
+    fn asked(&self) -> Vec<HostPort> {
+        let mut asked = match &self.place {
+            Place::Server(_) => Vec::new(),
+            Place::Sentinels { sentinels: addresses, .. } | Place::Cluster { nodes: addresses } => {
+                addresses.clone()
+            }
+        };
+        for node in &*self.known.lock().unwrap_or_else(PoisonError::into_inner) {
+            if !asked.contains(node) {
+                asked.push(node.clone());
+            }
+        }
+        asked
+    }
+
+    /// Asks a sentinel or a node for the master.
+    async fn ask(&self, asked: HostPort, tls: Option<Tls>) -> Result<Answer, Failure> {
+        let address = ConnectionAddr::Tcp(asked.0.clone(), asked.1);
+        let server = Server { address, epoch: 0, tls };
+        let question = async {
+            let config = AsyncConnectionConfig::new().set_response_timeout(None);
+            let connect = |login| connect(&server, login, config, self.timeout);
+            match &self.place {
+                Place::Server(_) => Err(Failure::new(Cause::Unreachable, "the URL is the one of a server")),
+                Place::Sentinels { master, .. } => {
+                    sentinel::ask(&mut connect(&self.sentinel_login).await?.redis, master).await
+                }
+                Place::Cluster { .. } => {
+                    let mut connection = connect(&self.login).await?;
+                    cluster::ask(&mut connection.redis, self.slot, &asked, server.tls.is_some()).await
+                }
+            }
+        };
+        let late = async {
+            Timer::after(self.timeout).await;
+            Err(Failure::new(Cause::Timeout, "no answer in time"))
+        };
+        question.or(late).await.map_err(|failure| {
+            let failure = named(&server, failure);
+            match self.place {
+                Place::Sentinels { .. } if failure.cause == Cause::Credentials => {
+                    let text = format!("POSTERN_REDIS_SENTINEL_PASSWORD: {}", failure.text);
+                    Failure::new(failure.cause, text)
+                }
+                Place::Sentinels { .. } | Place::Cluster { .. } | Place::Server(_) => failure,
+            }
+        })
+    }
+
+    /// Returns the failure if no sentinel and no node knows the master.
+    fn no_master(&self, failures: &[Failure]) -> Failure {
+        let is_for_operator = |failure: &&Failure| failure.cause.needs_operator();
+        let cause = failures.iter().find(is_for_operator).map_or(Cause::Unreachable, |failure| failure.cause);
+        let texts: Vec<&str> = failures.iter().map(|failure| &*failure.text).collect();
+        let texts = texts.join("; ");
+        let text = match self.place {
+            Place::Server(_) | Place::Sentinels { .. } => format!("no sentinel names the master: {texts}"),
+            Place::Cluster { .. } => {
+                format!("no node of the cluster names the master of slot {}: {texts}", self.slot)
+            }
+        };
+        Failure::new(cause, text)
     }
 }
 
@@ -212,61 +335,9 @@ async fn connect(
     Ok(Connection { redis, _task: Some(smol::spawn(run)) })
 }
 
-/// Asks a sentinel for the master with a name.
-async fn ask(
-    sentinel: &Server,
-    login: &RedisConnectionInfo,
-    master: &str,
-    timeout: Duration,
-) -> Result<Server, Failure> {
-    let question = async {
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let mut connection = connect(sentinel, login, config, timeout).await?;
-        let mut fields = redis::cmd("SENTINEL");
-        fields.arg("MASTER").arg(master);
-        let fields = fields.query_async::<HashMap<String, String>>(&mut connection.redis).await;
-        let fields = fields.map_err(|error| {
-            if error.detail().is_some_and(|text| text.contains("No such master")) {
-                return Failure::new(Cause::Unreachable, format!("no master has the name {master}"));
-            }
-            encoding::failure(&error)
-        })?;
-        // During a failover, this address is more recent than the one among the fields. It must not be older than the epoch.
-        let mut address = redis::cmd("SENTINEL");
-        address.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-        let address = address.query_async::<Option<(String, u16)>>(&mut connection.redis).await;
-        let address = address.map_err(|error| encoding::failure(&error))?;
-        let epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok());
-        let (Some((host, port)), Some(epoch)) = (address, epoch) else {
-            return Err(Failure::new(Cause::Protocol, "the answer of a sentinel has another form"));
-        };
-        Ok(Server { address: ConnectionAddr::Tcp(host, port), epoch, tls: sentinel.tls.clone() })
-    };
-    let late = async {
-        Timer::after(timeout).await;
-        Err(Failure::new(Cause::Timeout, "no answer in time"))
-    };
-    question.or(late).await.map_err(|failure| {
-        let failure = named(sentinel, failure);
-        if failure.cause == Cause::Credentials {
-            return Failure::new(failure.cause, format!("POSTERN_REDIS_SENTINEL_PASSWORD: {}", failure.text));
-        }
-        failure
-    })
-}
-
 /// Returns the failure of a server with its address.
 fn named(server: &Server, failure: Failure) -> Failure {
     Failure::new(failure.cause, format!("{server}: {}", failure.text))
-}
-
-/// Returns the failure if no sentinel knows the master.
-fn no_master(failures: &[Failure]) -> Failure {
-    let is_for_operator =
-        |failure: &&Failure| matches!(failure.cause, Cause::Credentials | Cause::Permission | Cause::Tls);
-    let cause = failures.iter().find(is_for_operator).map_or(Cause::Unreachable, |failure| failure.cause);
-    let texts: Vec<&str> = failures.iter().map(|failure| &*failure.text).collect();
-    Failure::new(cause, format!("no sentinel names the master: {}", texts.join("; ")))
 }
 
 impl fmt::Display for Server {
@@ -280,3 +351,6 @@ impl fmt::Debug for Connection {
         f.write_str("Connection")
     }
 }
+
+/// The most nodes of a cluster that are asked in addition to those of the URL.
+const MOST_KNOWN: usize = 8;

@@ -49,6 +49,7 @@ pub(super) fn spawn(
     log: Logger,
 ) -> io::Result<()> {
     let connector = Arc::new(Connector::new(settings).map_err(io::Error::other)?);
+    let (encoder, probe) = (connector.encoder(), settings.probe);
     let number = RandomState::new().hash_one("node");
     let config = RelayConfig {
         link: LinkConfig {
@@ -65,7 +66,6 @@ pub(super) fn spawn(
     };
     let seed = u128::from(RandomState::new().hash_one("seed")) << 64 | u128::from(number);
     let url = redact_url(&settings.url).into_owned();
-    let (encoder, probe) = (Encoder::new(&settings.prefix), settings.probe);
     // The answers of several nodes may wait in the queue of one.
     let longest_answer = settings.queue / 16;
     let run = move || {
@@ -100,7 +100,7 @@ struct Driver {
     revocations: Arc<RevocationTable>,
     encoder: Rc<Encoder>,
     connector: Arc<Connector>,
-    /// The time after which the sentinels are asked again for the master.
+    /// The time after which the sentinels, or the nodes of the cluster, are asked again for the master.
     probe: Duration,
     /// About the most bytes of an answer to another node.
     longest_answer: usize,
@@ -474,6 +474,7 @@ fn advice(cause: Cause) -> &'static str {
         Cause::Tls => {
             "POSTERN_REDIS_URL, POSTERN_REDIS_CA_FILE: the TLS connection to Redis fails; trying again each 30 s"
         }
+        Cause::Cluster => "POSTERN_REDIS_URL: the scheme is wrong for this server; trying again each 30 s",
         Cause::Timeout | Cause::Undelivered => "Redis does not answer in time; connecting again",
         Cause::Overflow => "Redis sends messages faster than they are handled; connecting again",
         Cause::Loading => "Redis is loading its data; trying again",

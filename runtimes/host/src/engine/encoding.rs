@@ -30,6 +30,19 @@ impl Encoder {
         Encoder { prefix: format!("{prefix}:") }
     }
 
+    /// Creates an encoder for Redis Cluster, in which all keys with the prefix are on one node: scripts use keys of channels,
+    /// leases and users together.
+    pub fn in_cluster(prefix: &str) -> Encoder {
+        Encoder { prefix: format!("{{{prefix}}}:") }
+    }
+
+    /// Makes a command that succeeds only on a server with all keys. It has no effect.
+    pub(super) fn check(&self) -> Cmd {
+        let mut exists = cmd("EXISTS");
+        exists.arg(self.leases()).arg(self.nodes());
+        exists
+    }
+
     /// Returns the name of a topic in Redis.
     pub fn topic(&self, topic: &Topic) -> String {
         format!("{}{}", self.prefix, topic.name())
@@ -371,6 +384,15 @@ pub fn failure(error: &RedisError) -> Failure {
         return Failure::new(Cause::Tls, text);
     }
     let cause = match error.kind() {
+        ErrorKind::Server(ServerErrorKind::CrossSlot) => return in_cluster(),
+        ErrorKind::Server(ServerErrorKind::Moved) => {
+            return Failure::new(
+                Cause::Replica,
+                format!("another node of the cluster has the keys: {error}"),
+            );
+        }
+        // No key can be used until the cluster has repaired itself.
+        ErrorKind::Server(ServerErrorKind::ClusterDown) => Cause::Unreachable,
         ErrorKind::AuthenticationFailed => Cause::Credentials,
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType | ErrorKind::RESP3NotSupported => Cause::Protocol,
         ErrorKind::Server(ServerErrorKind::NoScript) => Cause::NoScript,
@@ -388,6 +410,12 @@ pub fn failure(error: &RedisError) -> Failure {
         },
     };
     Failure::new(cause, error.to_string())
+}
+
+/// Returns the failure of a node of a cluster whose address is the one of a single server.
+pub(super) fn in_cluster() -> Failure {
+    let text = "the server is a node of a Redis Cluster; write redis+cluster:// or rediss+cluster://";
+    Failure::new(Cause::Cluster, text)
 }
 
 /// Describes an error of TLS after the handshake, such as the refusal of a certificate.

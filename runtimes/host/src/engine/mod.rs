@@ -6,14 +6,17 @@
 //! * `address`: the URL of Redis.
 //! * `queue`: the inputs of the thread.
 //! * `driver`: the thread.
-//! * `connector`: opens connections, also by TLS and by Sentinel.
+//! * `connector`: opens connections, also by TLS, by Sentinel and to Redis Cluster.
+//! * `sentinel`, `cluster`: ask for the master.
 //! * [`encoding`]: commands and replies in the form of Redis. It is public for the test that compares Redis with a model.
 
 mod address;
+mod cluster;
 mod connector;
 mod driver;
 pub mod encoding;
 mod queue;
+mod sentinel;
 
 use std::fmt;
 use std::io;
