@@ -76,7 +76,7 @@ fn all_commands_run_in_one_slot() {
         let mut john = Client::without_pings(&first, "123", "John Doe");
         let mut jane = Client::without_pings(&second, "7", "Jane Roe");
         john.subscribe("room:1");
-        // Jane does not get this join, because Redis has sent it before her node subscribes.
+        // Jane does not get this join, because Redis has sent it before the second node subscribes.
         wait_until("John is present", || master.run(&["HLEN", "{postern}:p:{room:1}"]) == "1");
         jane.subscribe("room:1");
         assert_eq!(john.next()["push"]["join"]["info"]["user"], "123");

@@ -18,7 +18,7 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// Returns the name. Redis Cluster places a channel, its stream and its position together, by the part in braces.
+    /// Returns the name.
     pub fn name(&self) -> String {
         match self {
             Topic::Channel(channel) => format!("ch:{{{channel}}}"),

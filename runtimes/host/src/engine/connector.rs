@@ -138,18 +138,13 @@ impl Connector {
         }
     }
 
-    /// Checks that the server has all keys, so that the link is not opened again and again without a pause while it has not.
-    ///
-    /// Other failures are found by the link.
+    /// Checks that the server has all keys: an open link resets the pause between attempts, so a server without them would be
+    /// connected to again and again. The link finds other failures.
     async fn check(&self, server: &Server, commands: &mut Connection) -> Result<(), Failure> {
         let result = self.encoder().check().exec_async(&mut commands.redis).await;
         let Err(error) = result else { return Ok(()) };
-        let (ErrorKind::Server(ServerErrorKind::Moved)
-        | ErrorKind::Server(ServerErrorKind::CrossSlot)
-        | ErrorKind::Server(ServerErrorKind::ClusterDown)) = error.kind()
-        else {
-            return Ok(());
-        };
+        use ServerErrorKind::{ClusterDown, CrossSlot, Moved};
+        let ErrorKind::Server(Moved | CrossSlot | ClusterDown) = error.kind() else { return Ok(()) };
         match self.place {
             Place::Server(_) | Place::Sentinels { .. } => Err(encoding::in_cluster()),
             Place::Cluster { .. } => Err(named(server, encoding::failure(&error))),
@@ -352,5 +347,5 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The most nodes of a cluster that are asked in addition to those of the URL.
+/// The most nodes of a cluster that are asked in addition to the nodes of the URL.
 const MOST_KNOWN: usize = 8;

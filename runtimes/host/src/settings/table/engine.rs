@@ -34,7 +34,9 @@ pub(super) fn settings() -> Vec<Setting> {
             "The address of Redis:\n\
              redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss: with TLS, or\n\
              unix:PATH. With Sentinel, redis+sentinel: or rediss+sentinel:\n\
-             //USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER_NAME/DATABASE",
+             //USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER_NAME/DATABASE. To\n\
+             Redis Cluster, redis+cluster: or rediss+cluster:\n\
+             //USER:PASSWORD@HOST:PORT,HOST:PORT",
         ),
         text(
             REDIS_PASSWORD,
@@ -184,7 +186,8 @@ fn set_password_of_file(place: &mut Option<String>, path: &str, other: &str) -> 
     set_password(place, text.trim_end_matches(['\r', '\n']), other)
 }
 
-/// Checks that a prefix does not change where a key ends, or the part of it that Redis Cluster hashes.
+/// Checks that a prefix does not change where a key ends, or the part of it that Redis Cluster hashes:
+/// the prefix itself, in braces.
 fn prefix(text: &str) -> Result<String, ValueError> {
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(is_valid) {
