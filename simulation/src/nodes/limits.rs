@@ -13,7 +13,7 @@ use super::plan::user_name;
 use super::world::{Broken, World};
 use crate::fault::Fault;
 
-/// Which users have had too many connections.
+/// The users with too many connections.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
     /// Whether a user has too many connections, and when that was last so.
