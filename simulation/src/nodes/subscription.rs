@@ -127,6 +127,11 @@ impl Active {
                 Err("a publication comes that no server has executed")
             };
         };
+        if view.truth.is_repeated(channel, found) {
+            // After a failover it has two places, and this may be either.
+            self.last = None;
+            return Ok(());
+        }
         if let Some(last) = self.last
             && last.time > view.lost_at
             && (place.server, place.index) != (last.server, last.index + 1)
