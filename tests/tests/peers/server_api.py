@@ -6,6 +6,7 @@ the node that answers: 2 or 0. Prints "done".
 
 import asyncio
 import sys
+import time
 
 from cent import (
     AsyncClient,
@@ -80,10 +81,10 @@ def main():
             override=ChannelOptionsOverride(presence=BoolValue(value=True)),
         )
     )
-    [subscribed] = client.presence(PresenceRequest(channel="news:2")).presence.values()
+    [subscribed] = presence_of(client, 1).values()
     assert (subscribed.client, subscribed.chan_info) == (FIRST, {"seat": 7}), subscribed
     client.unsubscribe(UnsubscribeRequest(user="123", channel="news:2"))
-    assert client.presence(PresenceRequest(channel="news:2")).presence == {}
+    assert presence_of(client, 0) == {}
     client.refresh(RefreshRequest(user="123", client=FIRST, expire_at=4102444800))
 
     requests = [PublishRequest(channel="news:1", data=number) for number in range(3)]
@@ -115,6 +116,16 @@ def main():
     client.disconnect(DisconnectRequest(user="123", disconnect=Disconnect(code=4000, reason="logged out")))
     client.disconnect(DisconnectRequest(user="9"))
     print("done")
+
+
+def presence_of(client, expected):
+    """Returns the presence of news:2 when it has this many clients. Another node may still be writing it."""
+    deadline = time.monotonic() + 5
+    while True:
+        presence = client.presence(PresenceRequest(channel="news:2")).presence
+        if len(presence) == expected or time.monotonic() > deadline:
+            return presence
+        time.sleep(0.01)
 
 
 async def asynchronous():
