@@ -1,6 +1,8 @@
 //! The data of a model of Redis: keys with values of five types, some of which expire.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
 
 /// An error of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,8 @@ pub(super) struct Stream {
 
 #[derive(Debug, Clone, PartialEq)]
 struct Entry {
-    value: Value,
+    /// Shared with the copies of all data, which are many: a replica and a file have one.
+    value: Arc<Value>,
     /// The last millisecond at which the key exists.
     expires: Option<u64>,
 }
@@ -55,17 +58,17 @@ struct Entry {
 /// All keys. Each method is the command with its name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Data {
-    keys: BTreeMap<String, Entry>,
+    keys: BTreeMap<Arc<str>, Entry>,
     /// The time in milliseconds.
     pub(super) now: u64,
 }
 
-/// Defines a function that returns the value of a key, if it has this type, and one that creates it.
+/// Defines a function that returns the value of a key, if it has this type, and one that returns it for a change, and creates it.
 macro_rules! typed {
     ($kind:ident, $get:ident, $make:ident, $type:ty) => {
-        fn $get(&mut self, key: &str) -> Result<Option<&mut $type>, Error> {
-            match self.find(key) {
-                Some(Entry { value: Value::$kind(value), .. }) => Ok(Some(value)),
+        fn $get(&mut self, key: &str) -> Result<Option<&$type>, Error> {
+            match self.find(key).map(|entry| &*entry.value) {
+                Some(Value::$kind(value)) => Ok(Some(value)),
                 Some(_) => Err(Error::WrongType),
                 None => Ok(None),
             }
@@ -73,11 +76,11 @@ macro_rules! typed {
 
         fn $make(&mut self, key: &str) -> Result<&mut $type, Error> {
             self.find(key);
-            let new = || Entry { value: Value::$kind(<$type>::default()), expires: None };
-            let Value::$kind(value) = &mut self.keys.entry(key.to_owned()).or_insert_with(new).value else {
-                return Err(Error::WrongType);
-            };
-            Ok(value)
+            let new = || Entry { value: Arc::new(Value::$kind(<$type>::default())), expires: None };
+            match Arc::make_mut(&mut self.keys.entry(key.into()).or_insert_with(new).value) {
+                Value::$kind(value) => Ok(value),
+                _ => Err(Error::WrongType),
+            }
         }
     };
 }
@@ -101,8 +104,8 @@ impl Data {
     pub(super) fn keys(&mut self, prefix: &str) -> Vec<String> {
         let now = self.now;
         self.keys.retain(|_, entry| entry.expires.is_none_or(|at| at >= now));
-        let range = self.keys.range(prefix.to_owned()..);
-        range.map(|(key, _)| key.clone()).take_while(|key| key.starts_with(prefix)).collect()
+        let range = self.keys.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        range.map(|(key, _)| key.to_string()).take_while(|key| key.starts_with(prefix)).collect()
     }
 
     pub(super) fn clear(&mut self) {
@@ -121,8 +124,8 @@ impl Data {
     }
 
     pub(super) fn get(&mut self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        match self.find(key) {
-            Some(Entry { value: Value::Text(text), .. }) => Ok(Some(text.clone())),
+        match self.find(key).map(|entry| &*entry.value) {
+            Some(Value::Text(text)) => Ok(Some(text.clone())),
             Some(_) => Err(Error::WrongType),
             None => Ok(None),
         }
@@ -130,7 +133,7 @@ impl Data {
 
     pub(super) fn set(&mut self, key: &str, text: Vec<u8>, time: Option<u64>) {
         let expires = time.map(|time| self.now + time);
-        self.keys.insert(key.to_owned(), Entry { value: Value::Text(text), expires });
+        self.keys.insert(key.into(), Entry { value: Arc::new(Value::Text(text)), expires });
     }
 
     pub(super) fn hget(&mut self, key: &str, field: &[u8]) -> Result<Option<Vec<u8>>, Error> {
@@ -153,7 +156,10 @@ impl Data {
     }
 
     pub(super) fn hdel(&mut self, key: &str, field: &[u8]) -> Result<bool, Error> {
-        let Some(hash) = self.hash(key)? else { return Ok(false) };
+        if self.hash(key)?.is_none() {
+            return Ok(false);
+        }
+        let hash = self.make_hash(key)?;
         let was_there = hash.remove(field).is_some();
         if hash.is_empty() {
             self.del(key);
@@ -163,7 +169,7 @@ impl Data {
 
     /// Returns fields with their values. The real order of larger hashes is any.
     pub(super) fn hgetall(&mut self, key: &str) -> Result<Pairs, Error> {
-        let pairs = |hash: &mut BTreeMap<Vec<u8>, Vec<u8>>| {
+        let pairs = |hash: &BTreeMap<Vec<u8>, Vec<u8>>| {
             hash.iter().map(|(field, value)| (field.clone(), value.clone())).collect()
         };
         Ok(self.hash(key)?.map(pairs).unwrap_or_default())
@@ -208,7 +214,8 @@ impl Data {
     }
 
     pub(super) fn srem(&mut self, key: &str, member: &[u8]) -> Result<(), Error> {
-        if let Some(set) = self.members(key)? {
+        if self.members(key)?.is_some() {
+            let set = self.make_set(key)?;
             set.remove(member);
             if set.is_empty() {
                 self.del(key);
@@ -231,7 +238,8 @@ impl Data {
     }
 
     pub(super) fn zrem(&mut self, key: &str, member: &[u8]) -> Result<(), Error> {
-        if let Some(scores) = self.scores(key)? {
+        if self.scores(key)?.is_some() {
+            let scores = self.make_scores(key)?;
             scores.remove(member);
             if scores.is_empty() {
                 self.del(key);
