@@ -76,6 +76,37 @@ impl Chain {
         self.wait_for_record();
     }
 
+    /// Runs the conversation of two clients in a page of Identity, and checks what they have seen.
+    fn check_in_a_browser(mut self, browser: &mut Browser, build: &str) {
+        let packages = provision::javascript_sdk().expect("the SDK");
+        let conversation =
+            fs::read_to_string(workspace::path("tests/tests/peers/sdk.js")).expect("a part of the tests");
+        browser.open(&format!("http://localhost:{}/", self.addresses.gateway.port()));
+        browser.value(
+            "fetch('/identity/login', { method: 'POST', headers: { 'Content-Type': 'application/json' }, \
+             body: JSON.stringify({ email: 'john@example.com', password: 'password123' }) }).then(() => 0)",
+        );
+        let (name, is_binary) = match build {
+            "protobuf" => ("centrifuge/dist/centrifuge.protobuf.js", true),
+            _ => ("centrifuge/dist/centrifuge.js", false),
+        };
+        let sdk = fs::read_to_string(packages.join(name)).expect("the SDK for pages");
+        browser.value(&format!("{sdk};\n0"));
+        browser.value(&format!("{conversation};\n0"));
+        browser.value(&format!(
+            "(async () => {{
+                const client = () => new Centrifuge(`ws://${{location.host}}{PATH}`,
+                    {{ minReconnectDelay: 100, maxReconnectDelay: 500 }});
+                window.conversation = await converse([client(), client()], {is_binary});
+                return 0;
+            }})()"
+        ));
+        self.restart_traefik_and_publish();
+        let seen = browser.value(&format!("conversation.recover({})", MISSED.len()));
+        assert_eq!(seen, everything(), "{build}");
+        self.wait_for_record();
+    }
+
     fn start_traefik(&mut self) {
         let (from, to) = Gateway::Traefik.with_page(self.addresses);
         self.traefik = Some(Running::start_at(Gateway::Traefik, self.addresses, &[(&from, &to)]));
@@ -129,36 +160,19 @@ fn sdk_in_node_misses_nothing_on_two_nodes_with_redis() {
 
 #[test]
 fn sdk_in_a_browser_misses_nothing_while_the_gateway_is_restarted() {
-    let packages = provision::javascript_sdk().expect("the SDK");
-    let conversation =
-        fs::read_to_string(workspace::path("tests/tests/peers/sdk.js")).expect("a part of the tests");
     let mut browser = Browser::start();
     for (runtime, build) in Runtime::BOTH.into_iter().zip(BUILDS) {
-        let mut chain = Chain::start(runtime);
-        browser.open(&format!("http://localhost:{}/", chain.addresses.gateway.port()));
-        browser.value(
-            "fetch('/identity/login', { method: 'POST', headers: { 'Content-Type': 'application/json' }, \
-             body: JSON.stringify({ email: 'john@example.com', password: 'password123' }) }).then(() => 0)",
-        );
-        let (name, is_binary) = match build {
-            "protobuf" => ("centrifuge/dist/centrifuge.protobuf.js", true),
-            _ => ("centrifuge/dist/centrifuge.js", false),
-        };
-        let sdk = fs::read_to_string(packages.join(name)).expect("the SDK for pages");
-        browser.value(&format!("{sdk};\n0"));
-        browser.value(&format!("{conversation};\n0"));
-        browser.value(&format!(
-            "(async () => {{
-                const client = () => new Centrifuge(`ws://${{location.host}}{PATH}`,
-                    {{ minReconnectDelay: 100, maxReconnectDelay: 500 }});
-                window.conversation = await converse([client(), client()], {is_binary});
-                return 0;
-            }})()"
-        ));
-        chain.restart_traefik_and_publish();
-        let seen = browser.value(&format!("conversation.recover({})", MISSED.len()));
-        assert_eq!(seen, everything(), "{build}");
-        chain.wait_for_record();
+        Chain::start(runtime).check_in_a_browser(&mut browser, build);
+    }
+}
+
+#[test]
+fn sdk_in_a_browser_misses_nothing_on_two_nodes_with_redis() {
+    let mut browser = Browser::start();
+    for (runtimes, build) in PAIRS.into_iter().zip(BUILDS) {
+        let redis = Redis::start();
+        let chain = Chain::start_pair(runtimes, &redis);
+        chain.check_in_a_browser(&mut browser, build);
     }
 }
 
