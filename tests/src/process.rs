@@ -216,6 +216,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let ended = self.try_wait().ok().flatten();
         match self.ending {
             Ending::Kill => {}
             // If it fails, the kill below does the rest.
@@ -228,6 +229,8 @@ impl Drop for Process {
             self.output.keep_all(written);
         }
         if thread::panicking() {
+            // An end that the test has not expected may be the cause of its failure.
+            ended.iter().for_each(|status| eprintln!("{} had ended with {status}.", self.name));
             eprintln!("{}", self.tail());
         }
     }

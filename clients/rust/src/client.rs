@@ -9,17 +9,19 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_tungstenite::tungstenite::Message;
+use futures_util::Stream;
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 use smol::Timer;
-use smol::channel::{Receiver, Sender, TrySendError, bounded};
+use smol::channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
 use crate::close::codes;
 use crate::event::{Answer, Event, Request, RequestError, TokenError};
+use crate::link::{self, EventSender, Link};
 use crate::machine::{Action, Machine, MachineConfig, RequestId, SubscribeOptions};
 use crate::protocol::{ClientInfo, History, Json, Position, PresenceStats};
-use crate::transport::{Arrival, InvalidTarget, OpenError, Opening, Socket, Target};
+use crate::transport::{Arrival, InvalidTarget, Target};
 
 /// A source of tokens: for the connection, if there is no channel, or for a channel.
 type TokenSource = Arc<dyn Fn(Option<String>) -> TokenFuture + Send + Sync>;
@@ -127,16 +129,13 @@ impl Config {
         let (events, event_receiver) = bounded(self.events);
         let driver = Driver {
             machine: Machine::new(self.machine, fastrand::u64(..)),
-            target: self.target,
+            link: Link::new(self.target),
             tokens: self.tokens,
             commands: Box::pin(commands),
-            events,
-            socket: None,
-            opening: None,
+            events: EventSender::new(events),
             token_requests: Vec::new(),
             outgoing: VecDeque::new(),
             answers: BTreeMap::new(),
-            waiting_event: None,
             timer: None,
         };
         Ok((Client { commands: command_sender }, Events(event_receiver), driver))
@@ -302,25 +301,21 @@ impl Events {
 /// The driver of a client.
 pub struct Driver {
     machine: Machine,
-    target: Target,
+    link: Link,
     tokens: Option<TokenSource>,
     commands: Pin<Box<Receiver<Order>>>,
-    events: Sender<Event>,
-    socket: Option<Box<Socket>>,
-    opening: Option<Opening>,
+    events: EventSender<Event>,
     /// The requests for tokens that are not answered, with their channels.
     token_requests: Vec<(Option<String>, TokenFuture)>,
     /// The messages that the socket has not accepted yet.
     outgoing: VecDeque<Message>,
     answers: BTreeMap<RequestId, Sender<Result<Answer, RequestError>>>,
-    /// An event for which the queue has no room yet.
-    waiting_event: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     timer: Option<Timer>,
 }
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("url", &self.target.url).finish_non_exhaustive()
+        f.debug_struct("Driver").field("link", &self.link).finish_non_exhaustive()
     }
 }
 
@@ -329,8 +324,7 @@ enum Input {
     Order(Order),
     /// The last handle was dropped.
     Ended,
-    Opened(Result<Box<Socket>, OpenError>),
-    Arrival(Arrival),
+    Link(link::Input),
     Token(Option<String>, Result<String, TokenError>),
     Timeout,
 }
@@ -357,26 +351,17 @@ impl Driver {
         match input {
             Input::Order(order) => self.handle_order(order, now),
             Input::Ended => return false,
-            Input::Opened(Ok(socket)) => {
-                self.socket = Some(socket);
-                self.machine.handle_opened(now);
-            }
-            Input::Opened(Err(error)) => {
+            Input::Link(link::Input::Opened) => self.machine.handle_opened(now),
+            Input::Link(link::Input::NotOpened(error)) => {
                 self.machine.handle_open_error(&error.reason, error.is_unauthorized, now);
             }
-            Input::Arrival(Arrival::Message(Message::Text(text))) => {
-                self.machine.handle_message(text.as_str(), now);
-            }
-            // The server sends JSON in text messages only. Pings are answered by tungstenite.
-            Input::Arrival(Arrival::Message(_)) => {}
-            Input::Arrival(Arrival::Closed(code, reason)) => {
-                self.drop_connection();
-                self.machine.handle_closed(code, &reason, now);
-            }
-            Input::Arrival(Arrival::Lost(reason)) => {
-                self.drop_connection();
-                self.machine.handle_closed(codes::LOST, &reason, now);
-            }
+            Input::Link(link::Input::Arrival(arrival)) => match arrival {
+                Arrival::Message(Message::Text(text)) => self.machine.handle_message(text.as_str(), now),
+                // The server sends JSON in text messages only. Pings are answered by tungstenite.
+                Arrival::Message(_) => {}
+                Arrival::Closed(code, reason) => self.handle_closed(code, &reason, now),
+                Arrival::Lost(reason) => self.handle_closed(codes::LOST, &reason, now),
+            },
             Input::Token(channel, result) => self.machine.handle_token(channel.as_deref(), result, now),
             Input::Timeout => self.machine.handle_timeout(now),
         }
@@ -400,16 +385,11 @@ impl Driver {
     async fn settle(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Open => self.opening = Some(self.target.open()),
+                Action::Open => self.link.open(),
                 Action::Send(text) => self.outgoing.push_back(Message::text(text)),
                 Action::Close(code) => {
-                    self.opening = None;
                     self.outgoing.clear();
-                    if let Some(socket) = self.socket.take() {
-                        // The peer may not read.
-                        let late = async { _ = Timer::after(CLOSE_TIMEOUT).await };
-                        smol::future::or(socket.close(code), late).await;
-                    }
+                    self.link.close(code).await;
                 }
                 Action::GetToken(channel) => {
                     let request: TokenFuture = match &self.tokens {
@@ -429,24 +409,18 @@ impl Driver {
         }
     }
 
-    fn drop_connection(&mut self) {
-        self.socket = None;
+    fn handle_closed(&mut self, code: u16, reason: &str, now: Instant) {
         self.outgoing.clear();
+        self.machine.handle_closed(code, reason, now);
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        let has_room = self.poll_events(cx);
+        let has_room = self.events.poll(cx, || self.machine.poll_event());
         // A caller could otherwise fill the memory while the server does not read.
         if self.outgoing.len() < COMMANDS
-            && let Poll::Ready(order) = futures_util::Stream::poll_next(self.commands.as_mut(), cx)
+            && let Poll::Ready(order) = self.commands.as_mut().poll_next(cx)
         {
             return Poll::Ready(order.map_or(Input::Ended, Input::Order));
-        }
-        if let Some(opening) = &mut self.opening
-            && let Poll::Ready(result) = opening.as_mut().poll(cx)
-        {
-            self.opening = None;
-            return Poll::Ready(Input::Opened(result));
         }
         for index in 0..self.token_requests.len() {
             if let Poll::Ready(result) = self.token_requests[index].1.as_mut().poll(cx) {
@@ -454,43 +428,16 @@ impl Driver {
                 return Poll::Ready(Input::Token(channel, result));
             }
         }
-        if let Some(socket) = &mut self.socket {
-            socket.poll_send(cx, || self.outgoing.pop_front());
-            // Without room for events, the server is not read, and ends the connection if that lasts: then the client recovers.
-            if has_room && let Poll::Ready(arrival) = socket.poll_receive(cx) {
-                return Poll::Ready(Input::Arrival(arrival));
-            }
+        // Without room for events, the server is not read, and ends the connection if that lasts: then the client recovers.
+        if let Poll::Ready(input) = self.link.poll(cx, || self.outgoing.pop_front(), has_room) {
+            return Poll::Ready(Input::Link(input));
         }
         match &mut self.timer {
             Some(timer) => Pin::new(timer).poll(cx).map(|_| Input::Timeout),
             None => Poll::Pending,
         }
     }
-
-    /// Passes on events. Returns whether all are passed on.
-    fn poll_events(&mut self, cx: &mut Context<'_>) -> bool {
-        loop {
-            if let Some(waiting) = &mut self.waiting_event {
-                match waiting.as_mut().poll(cx) {
-                    Poll::Ready(()) => self.waiting_event = None,
-                    Poll::Pending => return false,
-                }
-            }
-            let Some(event) = self.machine.poll_event() else { return true };
-            match self.events.try_send(event) {
-                // Without a receiver, events are dropped.
-                Ok(()) | Err(TrySendError::Closed(_)) => {}
-                Err(TrySendError::Full(event)) => {
-                    let events = self.events.clone();
-                    self.waiting_event = Some(Box::pin(async move { drop(events.send(event).await) }));
-                }
-            }
-        }
-    }
 }
 
 /// The most orders that wait for the driver, and the number of messages that wait for the socket from which on it takes none.
 const COMMANDS: usize = 64;
-
-/// The longest time to send a Close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -38,8 +38,9 @@ mod backoff;
 mod client;
 pub mod close;
 mod event;
-pub mod machine;
 #[cfg(feature = "driver")]
+mod link;
+pub mod machine;
 pub mod plain;
 pub mod protocol;
 #[cfg(feature = "driver")]
