@@ -30,8 +30,10 @@ pub(super) struct Control {
     last: u64,
     /// Those without all answers, with their times. They have the same time to live, so the oldest one is the first.
     pending: VecDeque<Pending>,
-    /// Revocations that the engine has not accepted yet.
+    /// Revocations that are not sent to the engine.
     unsaved: VecDeque<Arc<[u8]>>,
+    /// The revocation that is sent to the engine, and has no reply. The next one is sent after the reply.
+    saving: Option<Arc<[u8]>>,
     /// Revocations that the engine has accepted a short time ago, and when. It can lose them in a failover.
     saved: VecDeque<(Instant, Arc<[u8]>)>,
     /// The history of replication of the server that has them.
@@ -225,10 +227,19 @@ impl Relay {
 
     /// Sends the next revocation that the engine does not have yet.
     pub(super) fn save_revocation(&mut self, now: Instant) {
-        if let Some(revocation) = self.control.unsaved.front()
+        if self.control.saving.is_none()
+            && let Some(revocation) = self.control.unsaved.front()
             && let Ok(ticket) = self.link.submit(Command::AddRevocation(revocation.clone()), now)
         {
+            self.control.saving = self.control.unsaved.pop_front();
             self.calls.insert(ticket, Call::Revocation);
+        }
+    }
+
+    /// The engine may not have a revocation. It is sent again: the engine may have it twice, which has no effect.
+    pub(super) fn handle_unsaved(&mut self) {
+        if let Some(revocation) = self.control.saving.take() {
+            self.control.unsaved.push_front(revocation);
         }
     }
 
@@ -236,7 +247,7 @@ impl Relay {
     pub(super) fn handle_saved(&mut self, now: Instant) {
         let control = &mut self.control;
         control.forget_saved(now);
-        control.saved.extend(control.unsaved.pop_front().map(|revocation| (now, revocation)));
+        control.saved.extend(control.saving.take().map(|revocation| (now, revocation)));
         let _ = self.link.submit(Command::Send { topic: Topic::Control, message: [REVOKED].into() }, now);
         self.save_revocation(now);
     }
@@ -267,7 +278,7 @@ impl Relay {
         }
         if self.control.next.is_some_and(|at| at <= now) {
             self.read_revocations(now);
-            // One whose reply was lost. The engine may have it twice, which has no effect.
+            // One that could not be sent, or that the engine has refused.
             self.save_revocation(now);
         }
     }

@@ -430,7 +430,8 @@ impl Relay {
             }
             Call::Command(number) => self.fail_command(number, failure),
             // They are repeated.
-            Call::Revocation | Call::Revocations | Call::Lease(_) => {}
+            Call::Revocations | Call::Lease(_) => {}
+            Call::Revocation => self.handle_unsaved(),
             Call::Reap(lease, is_announced) => self.fail_reap(lease, is_announced, now),
             Call::User(user) => self.users.handle_failure(user, now),
             Call::WritePresence(channel, gone) => self.fail_presence(channel, gone, now),

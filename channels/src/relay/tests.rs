@@ -135,9 +135,23 @@ impl Fixture {
 
     /// Asks all other nodes to perform a command.
     fn command(&mut self) {
-        let operation = ServerOperation::Command { command: [1].into(), revocation: None };
+        self.command_with(None);
+    }
+
+    /// Asks all nodes to perform a command, which may be a revocation.
+    fn command_with(&mut self, revocation: Option<Arc<[u8]>>) {
+        let operation = ServerOperation::Command { command: [1].into(), revocation };
         self.relay.handle_server_request(ServerRequest { token: 1, operation }, self.now, &mut self.local);
         self.turn();
+    }
+
+    /// Returns the revocations that are sent to the engine, and have no reply.
+    fn revocations(&self) -> Vec<u8> {
+        let content = |command: &Command| match command {
+            Command::AddRevocation(content) => Some(content[0]),
+            _ => None,
+        };
+        self.sent.iter().filter_map(|(_, command)| content(command)).collect()
     }
 
     /// Returns the number of affected connections, of other nodes, and of nodes without an answer, if they are known.
@@ -257,4 +271,28 @@ fn a_command_counts_the_nodes_that_do_not_answer_in_time() {
         node.pass(2 * SECOND);
         assert_eq!(node.answer(), Some([3, 2, 1]), "{is_back}");
     }
+}
+
+#[test]
+fn each_of_several_revocations_is_saved_once() {
+    let mut node = open(10_000);
+    for number in 1..=3 {
+        node.command_with(Some([number].into()));
+    }
+    let is_saving = |command: &Command| matches!(command, Command::AddRevocation(_));
+    for number in 1..=3 {
+        assert_eq!(node.revocations(), [number]);
+        node.reply(Reply::Done, is_saving);
+    }
+    assert!(node.revocations().is_empty());
+    // One without a reply is sent again on the next connection, before the ones after it.
+    node.command_with(Some([4].into()));
+    node.command_with(Some([5].into()));
+    node.fail();
+    node.connect();
+    for number in [4, 5] {
+        assert_eq!(node.revocations(), [number]);
+        node.reply(Reply::Done, is_saving);
+    }
+    assert!(node.revocations().is_empty());
 }
