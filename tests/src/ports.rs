@@ -5,7 +5,7 @@
 //! the same number is bound: TCP stays free for the child, other test processes skip the port, and the reservation ends with
 //! this process.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,9 @@ pub fn free() -> SocketAddr {
         let count = CANDIDATES.end() - CANDIDATES.start() + 1;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, CANDIDATES.start() + step % count));
         let Ok(reservation) = UdpSocket::bind(address) else { continue };
-        if TcpListener::bind(address).is_ok() {
+        // A listener would show it, too. But a child that another thread starts at that time has a copy of the listener until it
+        // executes its program: it would accept connections, and the port could not be bound.
+        if TcpStream::connect(address).is_err() {
             RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(reservation);
             return address;
         }
@@ -34,6 +36,8 @@ const CANDIDATES: RangeInclusive<u16> = 20_000..=31_999;
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
