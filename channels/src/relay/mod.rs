@@ -429,8 +429,9 @@ impl Relay {
                 self.end_closes(local);
             }
             Call::Command(number) => self.fail_command(number, failure),
-            // They are repeated.
-            Call::Revocations | Call::Lease(_) => {}
+            // It is repeated.
+            Call::Revocations => {}
+            Call::Lease(lease) => self.fail_lease(lease),
             Call::Revocation => self.handle_unsaved(),
             Call::Reap(lease, is_announced) => self.fail_reap(lease, is_announced, now),
             Call::User(user) => self.users.handle_failure(user, now),

@@ -22,7 +22,7 @@ pub(super) struct Leases {
     pub(super) own: Option<u64>,
     /// Those before it, whose entries must be removed.
     old: Vec<u64>,
-    /// Whether it has not been renewed yet.
+    /// Whether no renewal of it has a reply yet.
     is_new: bool,
     /// When to renew the lease.
     renewal: Option<Instant>,
@@ -92,8 +92,16 @@ impl Relay {
         let Some(lease) = self.leases.own else { return };
         self.leases.renewal = Some(now + RENEWAL);
         let command = Command::RenewLease { lease, time: LEASE, description };
-        if let Ok(ticket) = self.link.submit(command, now) {
-            self.calls.insert(ticket, Call::Lease(lease));
+        match self.link.submit(command, now) {
+            Ok(ticket) => _ = self.calls.insert(ticket, Call::Lease(lease)),
+            Err(_) => self.fail_lease(lease),
+        }
+    }
+
+    /// A lease is not renewed. That is tried again, and then the server may not know it although clients are written already.
+    pub(super) fn fail_lease(&mut self, lease: u64) {
+        if self.leases.own == Some(lease) {
+            self.leases.is_new = false;
         }
     }
 

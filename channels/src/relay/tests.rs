@@ -1,9 +1,13 @@
 //! What a relay does in states that are rare: with a full queue, and before its subscriptions are complete.
 
+use postern_core::{ConnectionId, Key};
+
 use super::command::Cause;
 use super::link::LinkConfig;
 use super::*;
+use crate::engine::ClientRef;
 use crate::exchange::{Exchange, ExchangeConfig};
+use crate::publication::{ClientId, ClientInfo};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NODE: u64 = 7;
@@ -118,11 +122,40 @@ impl Fixture {
     }
 
     /// Replies to the first command that is one of these.
+    #[track_caller]
     fn reply(&mut self, reply: Reply, is_one: impl Fn(&Command) -> bool) {
         let at = self.sent.iter().position(|(_, command)| is_one(command));
         let (ticket, _) = at.and_then(|at| self.sent.remove(at)).expect("the command is sent");
         let attempt = self.attempt.expect("an attempt to connect");
         self.relay.link().handle_reply(attempt, ticket, Ok(reply), self.now);
+        self.turn();
+    }
+
+    /// Refuses the first command that is one of these.
+    #[track_caller]
+    fn refuse(&mut self, is_one: impl Fn(&Command) -> bool) {
+        let at = self.sent.iter().position(|(_, command)| is_one(command));
+        let (ticket, _) = at.and_then(|at| self.sent.remove(at)).expect("the command is sent");
+        let attempt = self.attempt.expect("an attempt to connect");
+        let failure = Failure::new(Cause::Storage, "test");
+        self.relay.link().handle_reply(attempt, ticket, Err(failure), self.now);
+        self.turn();
+    }
+
+    /// Subscribes a client to a channel, in which it is present.
+    fn subscribe(&mut self, channel: &str) {
+        let client = ClientRef { key: Key(0), connection: ConnectionId(1) };
+        let info = ClientInfo {
+            user: "john".into(),
+            client: ClientId::from_random(1),
+            conn_info: None,
+            chan_info: None,
+        };
+        let presence = Some(Arc::new(info));
+        let operation = Operation::Subscribe { history: None, recovery: None, presence, is_certain: false };
+        let request = Request { client, command: 1, channel: channel.into(), operation };
+        let worker = WorkerId::new(0).expect("a small index");
+        self.relay.handle_request(worker, request, self.now, &mut self.local);
         self.turn();
     }
 
@@ -147,11 +180,13 @@ impl Fixture {
 
     /// Returns the revocations that are sent to the engine, and have no reply.
     fn revocations(&self) -> Vec<u8> {
-        let content = |command: &Command| match command {
-            Command::AddRevocation(content) => Some(content[0]),
-            _ => None,
-        };
-        self.sent.iter().filter_map(|(_, command)| content(command)).collect()
+        let mut contents = Vec::new();
+        for (_, command) in &self.sent {
+            if let Command::AddRevocation(content) = &**command {
+                contents.push(content[0]);
+            }
+        }
+        contents
     }
 
     /// Returns the number of affected connections, of other nodes, and of nodes without an answer, if they are known.
@@ -295,4 +330,26 @@ fn each_of_several_revocations_is_saved_once() {
         node.reply(Reply::Done, is_saving);
     }
     assert!(node.revocations().is_empty());
+}
+
+#[test]
+fn clients_are_written_again_although_the_first_renewal_of_a_lease_has_failed() {
+    let mut node = open(10_000);
+    let lease = |was_known| Reply::Lease { was_known, expired: Vec::new() };
+    let is_channel = |command: &Command| matches!(command, Command::Subscribe(topics) if topics.len() == 1);
+    let is_presence = |command: &Command| matches!(command, Command::AddPresence(_));
+    node.reply(Reply::Done, is_subscribe);
+    node.subscribe("news");
+    node.reply(Reply::Done, is_channel);
+    // There is no memory for the lease, and then there is for the client.
+    node.refuse(is_lease);
+    node.reply(Reply::Present { was_known: true }, is_presence);
+    assert!(!node.sent.iter().any(|(_, command)| is_presence(command)));
+    // All data is removed.
+    node.pass(5 * SECOND);
+    node.reply(lease(false), is_lease);
+    node.reply(Reply::Present { was_known: true }, is_presence);
+    node.pass(5 * SECOND);
+    node.reply(lease(true), is_lease);
+    assert!(!node.sent.iter().any(|(_, command)| is_presence(command)));
 }
