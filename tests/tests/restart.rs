@@ -348,6 +348,8 @@ fn stop_of_an_activated_process_waits_for_handshakes_in_progress_only() {
             let mut unfinished = is_pending.then(|| Connection::open(to).expect("a connection"));
             if let Some(unfinished) = &mut unfinished {
                 unfinished.send(first).expect("the bytes are taken");
+                // A connection that is not accepted yet is left to the next process.
+                thread::sleep(Duration::from_millis(300));
             }
             open.echo("before the signal");
             let begun = Instant::now();
