@@ -9,12 +9,12 @@ use crate::publication::{ClientId, Epoch, Position};
 /// The name of a Pub/Sub channel, without the prefix of the setting.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
-    /// The publications of a channel.
-    Channel(Arc<str>),
-    /// Messages to one node, by its number.
+    /// Messages to one node, by its number. These and the next ones are subscribed first, because they are about all channels.
     Node(u64),
     /// Messages to all nodes.
     Control,
+    /// The publications of a channel.
+    Channel(Arc<str>),
 }
 
 impl Topic {

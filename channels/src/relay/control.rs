@@ -210,8 +210,8 @@ impl Relay {
         self.events.push_back(RelayEvent::Answer(token, answer));
     }
 
-    /// Reads and saves revocations on a new connection. A server with another history may have lost the last ones, and may give
-    /// lower ids to new ones.
+    /// Saves revocations on a new connection. A server with another history may have lost the last ones, and may give lower ids to
+    /// new ones. They are read when messages about further ones arrive.
     pub(super) fn begin_control(&mut self, now: Instant) {
         let replication = self.link.replication();
         let control = &mut self.control;
@@ -221,7 +221,6 @@ impl Relay {
             control.forget_saved(now);
             control.unsaved.extend(control.saved.drain(..).map(|(_, revocation)| revocation));
         }
-        self.read_revocations(now);
         self.save_revocation(now);
     }
 

@@ -311,7 +311,8 @@ impl Relay {
                 LinkEvent::Subscribed(Topic::Channel(channel)) => {
                     self.handle_subscribed(&channel, now, local)
                 }
-                LinkEvent::Subscribed(Topic::Node(_) | Topic::Control) => {}
+                LinkEvent::Subscribed(Topic::Node(_)) => self.users.handle_subscribed(),
+                LinkEvent::Subscribed(Topic::Control) => self.read_revocations(now),
                 LinkEvent::Resubscribed => self.events.push_back(RelayEvent::Live),
                 LinkEvent::Reply(ticket, result) => self.handle_reply(ticket, result, now, local),
             }

@@ -2,7 +2,7 @@
 
 use postern_core::{ConnectionId, Key};
 
-use super::command::Cause;
+use super::command::{Cause, UserLimit};
 use super::link::LinkConfig;
 use super::*;
 use crate::engine::ClientRef;
@@ -66,7 +66,7 @@ fn open(queue: usize) -> Fixture {
         is_failover_noticed: true,
         position_check: 60 * SECOND,
         recover_rate: 0,
-        user_limit: None,
+        user_limit: Some(UserLimit { most: 1, closes_newest: false }),
     };
     let exchange = ExchangeConfig {
         seed: 1,
@@ -237,6 +237,7 @@ fn an_expired_lease_is_removed_later_if_too_many_commands_wait() {
     node.reply(expired(), is_lease);
     assert!(node.sent.iter().all(|(_, command)| **command != reap), "{:?}", node.sent);
     node.reply(Reply::Done, is_subscribe);
+    node.reply(Reply::Revocations(Vec::new()), |command| matches!(command, Command::ReadRevocations { .. }));
     node.pass(5 * SECOND);
     node.reply(expired(), is_lease);
     assert!(node.sent.iter().any(|(_, command)| **command == reap), "{:?}", node.sent);
@@ -352,4 +353,18 @@ fn clients_are_written_again_although_the_first_renewal_of_a_lease_has_failed() 
     node.pass(5 * SECOND);
     node.reply(lease(true), is_lease);
     assert!(!node.sent.iter().any(|(_, command)| is_presence(command)));
+}
+
+#[test]
+fn revocations_and_users_wait_until_messages_about_them_arrive() {
+    let mut node = open(10_000);
+    let is_read = |command: &Command| matches!(command, Command::ReadRevocations { .. });
+    let is_write = |command: &Command| matches!(command, Command::WriteUser(_));
+    let sends =
+        |node: &Fixture, is_one: fn(&Command) -> bool| node.sent.iter().any(|(_, command)| is_one(command));
+    node.relay.handle_user_changed("7".into());
+    node.turn();
+    assert!(!sends(&node, is_read) && !sends(&node, is_write));
+    node.reply(Reply::Done, is_subscribe);
+    assert!(sends(&node, is_read) && sends(&node, is_write));
 }

@@ -20,6 +20,9 @@ use super::{Call, Local, Relay, RelayEvent};
 #[derive(Debug, Default)]
 pub(super) struct Users {
     limit: Option<UserLimit>,
+    /// Whether messages to this node arrive. Before that, it would not learn that another node has found its connections to be too
+    /// many.
+    is_subscribed: bool,
     /// Whether all users must be written.
     is_unwritten: bool,
     /// Users that must be written.
@@ -57,6 +60,11 @@ impl Users {
     /// Forgets everything. All users are written under the next lease.
     pub(super) fn handle_down(&mut self) {
         *self = Users::new(self.limit);
+    }
+
+    /// Messages to this node arrive from now on.
+    pub(super) fn handle_subscribed(&mut self) {
+        self.is_subscribed = true;
     }
 
     /// Begins to write all users.
@@ -123,7 +131,7 @@ impl Relay {
     /// Writes the users whose connections have changed.
     pub(super) fn write_users(&mut self, now: Instant, local: &mut impl Local) {
         let (Some(limit), Some(lease)) = (self.users.limit, self.leases.own) else { return };
-        if !self.link.is_open() {
+        if !self.link.is_open() || !self.users.is_subscribed {
             return;
         }
         if std::mem::take(&mut self.users.is_unwritten) {
