@@ -68,6 +68,12 @@ pub enum Fault {
     LostCommand,
     /// A client handles a message twice.
     RepeatedMessage,
+    /// All plain clients have the same random delays.
+    SharedDelays,
+    /// A plain client loses a message that it has for a connection.
+    LostPlainMessage,
+    /// A plain client handles an echo twice.
+    RepeatedEcho,
 }
 
 impl Fault {
@@ -116,6 +122,9 @@ impl Fault {
         Fault::RepeatedMessage,
     ];
 
+    /// The faults of plain clients.
+    pub const PLAIN: [Fault; 3] = [Fault::SharedDelays, Fault::LostPlainMessage, Fault::RepeatedEcho];
+
     /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
@@ -151,6 +160,9 @@ impl Fault {
             Fault::LostPosition => "lost-position",
             Fault::LostCommand => "lost-command",
             Fault::RepeatedMessage => "repeated-message",
+            Fault::SharedDelays => "shared-delays",
+            Fault::LostPlainMessage => "lost-plain-message",
+            Fault::RepeatedEcho => "repeated-echo",
         }
     }
 }

@@ -18,6 +18,7 @@
 //! * `sdk`: the connection of a client of channels.
 //! * [`channels`]: the same for the application `channels`: clients of an SDK, publishers, the channels of a node, its restarts.
 //! * [`machines`]: clients that are the state machines of `postern-client`, against the same node.
+//! * [`plain`]: the state machines of plain clients, against workers with `echo`.
 //! * [`nodes`]: several nodes with channels, which a model of Redis connects; [`redis`]: that model.
 
 mod carrier;
@@ -29,6 +30,7 @@ mod fault;
 mod invariants;
 pub mod machines;
 pub mod nodes;
+pub mod plain;
 mod plan;
 mod random;
 pub mod redis;

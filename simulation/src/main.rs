@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::{Arg, Command, value_parser};
-use postern_simulation::{Fault, Options, Outcome, Shown, Without, channels, machines, nodes, run, shorten};
+use postern_simulation::{
+    Fault, Options, Outcome, Shown, Without, channels, machines, nodes, plain, run, shorten,
+};
 
 fn main() -> ExitCode {
     let options = Command::new("postern-simulation")
@@ -16,7 +18,8 @@ fn main() -> ExitCode {
         .arg(number("first", "The first of these seeds").default_value("0"))
         .arg(Arg::new("app").long("app").value_name("NAME").value_parser(APPS.map(|(name, _)| name)).help(
             "Runs the seeds for this application only: `client` is channels, with the state machine of `postern-client` as the \
-             client. By default each seed runs for echo and for channels",
+             client, and `plain` is echo with the state machine of its plain client. By default each seed runs for echo and for \
+             channels",
         ))
         .arg(
             Arg::new("plant")
@@ -47,8 +50,8 @@ fn main() -> ExitCode {
     apps.retain(|(name, _)| match (app, fault) {
         (Some(app), _) => app == name,
         (None, Some(fault)) => faults_of(name).contains(&fault),
-        // They take longer.
-        (None, None) => !matches!(*name, "client" | "nodes"),
+        // The others have runs by themselves.
+        (None, None) => matches!(*name, "echo" | "channels"),
     });
     let without = options.get_one::<Without>("without").cloned().unwrap_or_default();
     let options = Options { fault, without, ..Options::default() };
@@ -68,6 +71,7 @@ fn faults_of(app: &str) -> &'static [Fault] {
         "echo" => &Fault::ECHO,
         "channels" => &Fault::CHANNELS,
         "client" => &Fault::CLIENT,
+        "plain" => &Fault::PLAIN,
         _ => &Fault::NODES,
     }
 }
@@ -75,8 +79,13 @@ fn faults_of(app: &str) -> &'static [Fault] {
 /// An application, and the function that runs a seed.
 type App = (&'static str, fn(u64, &Options) -> Outcome);
 
-const APPS: [App; 4] =
-    [("echo", run), ("channels", channels::run), ("client", machines::run), ("nodes", nodes::run)];
+const APPS: [App; 5] = [
+    ("echo", run),
+    ("channels", channels::run),
+    ("client", machines::run),
+    ("plain", plain::run),
+    ("nodes", nodes::run),
+];
 
 fn number(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("N").value_parser(value_parser!(u64)).help(help)

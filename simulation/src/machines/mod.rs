@@ -19,7 +19,7 @@
 mod application;
 mod driver;
 mod plan;
-mod session;
+pub(crate) mod session;
 mod view;
 mod world;
 

@@ -297,7 +297,7 @@ mod tests {
         machine.handle_timeout(deadline);
         assert_eq!(machine.poll_action(), Some(Action::Close(1000)));
         assert!(matches!(machine.poll_event(), Some(Event::Reconnecting { code: codes::TIMEOUT, .. })));
-        // It may have succeeded meanwhile.
+        // It may succeed at the same time.
         machine.handle_opened(deadline);
         assert!(!machine.is_open() && machine.poll_event().is_none());
     }
