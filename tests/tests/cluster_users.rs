@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use postern_tests::cluster::{PAIRS, node};
+use postern_tests::cluster::{PAIRS, is_full, node};
 use postern_tests::postern::Postern;
 use postern_tests::redis::Redis;
 use postern_tests::ws::{Handshake, Open, Outcome};
@@ -110,7 +110,7 @@ fn the_limit_holds_after_random_opens_and_closes() {
         let mut random = Rng::with_seed(7);
         let (mut opened, mut closed) = (Vec::new(), 0);
         let (mut since, mut longest): (Option<Instant>, Duration) = (None, Duration::ZERO);
-        for _ in 0..400 {
+        for _ in 0..if is_full() { 10_000 } else { 400 } {
             if random.u32(0..3) > 0 {
                 opened.extend(try_open(nodes[random.usize(0..3)], "7"));
             } else if !opened.is_empty() {
