@@ -34,6 +34,7 @@ pub mod ports;
 pub mod process;
 
 pub mod binaries;
+pub mod nats;
 pub mod provision;
 pub mod rabbitmq;
 

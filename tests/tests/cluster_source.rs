@@ -54,5 +54,5 @@ fn messages_reach_the_clients_of_all_nodes_once_and_wait_for_redis() {
 }
 
 fn failures(node: &Postern) -> f64 {
-    node.metric("postern_source_failures_total").unwrap_or_default()
+    node.metric("postern_source_failures_total{broker=\"rabbitmq\"}").unwrap_or_default()
 }

@@ -87,7 +87,9 @@ fn wait_for_metric(postern: &Postern, sample: &str, value: f64) {
 }
 
 fn outcome(postern: &Postern, outcome: &str) -> f64 {
-    postern.metric(&format!("postern_source_messages_total{{outcome=\"{outcome}\"}}")).expect("a sample")
+    postern
+        .metric(&format!("postern_source_messages_total{{broker=\"rabbitmq\",outcome=\"{outcome}\"}}"))
+        .expect("a sample")
 }
 
 fn with_headers(texts: &[(&str, &str)]) -> BasicProperties {
@@ -127,8 +129,8 @@ fn messages_reach_the_subscribers_of_channels_and_users() {
 
         postern.wait_for("message published by RabbitMQ, channel: \"plain\", bytes: 12, subscriptions: 1");
         assert_eq!(outcome(&postern, "published"), 6.0, "{runtime}");
-        wait_for_metric(&postern, "postern_source_unacked", 0.0);
-        assert_eq!(postern.metric("postern_source_up"), Some(1.0));
+        wait_for_metric(&postern, "postern_source_unacked{broker=\"rabbitmq\"}", 0.0);
+        assert_eq!(postern.metric("postern_source_up{broker=\"rabbitmq\"}"), Some(1.0));
         assert_eq!(backend.length(&format!("{name}.source")), 0);
     }
 }
@@ -205,7 +207,7 @@ fn messages_that_can_never_be_published_become_dead_letters() {
         assert_eq!(backend.take(&dead), None);
         assert_eq!(backend.length(&format!("{name}.source")), 0);
         for reason in poison.iter().map(|(.., reason)| *reason).chain(["not_utf8"]) {
-            let sample = format!("postern_source_dead_total{{reason=\"{reason}\"}}");
+            let sample = format!("postern_source_dead_total{{broker=\"rabbitmq\",reason=\"{reason}\"}}");
             assert_eq!(postern.metric(&sample), Some(1.0), "{runtime}: {reason}");
         }
         assert_eq!(outcome(&postern, "dead"), 10.0);
@@ -249,7 +251,11 @@ fn connection_that_the_operator_closes_is_opened_again_without_loss() {
             first += 510;
         }
         postern.wait_for("messages from RabbitMQ are received again");
-        assert_eq!(postern.metric("postern_source_failures_total"), Some(2.0), "{runtime}");
+        assert_eq!(
+            postern.metric("postern_source_failures_total{broker=\"rabbitmq\"}"),
+            Some(2.0),
+            "{runtime}"
+        );
     }
 }
 
@@ -267,7 +273,7 @@ fn broker_that_ends_and_starts_again_is_found() {
     });
     broker.stop();
     for (_, postern, client) in &mut nodes {
-        wait_for_metric(postern, "postern_source_up", 0.0);
+        wait_for_metric(postern, "postern_source_up{broker=\"rabbitmq\"}", 0.0);
         postern.wait_for("cannot receive messages from RabbitMQ; trying again");
         // The node still serves its clients.
         postern.post("/api/publish", &json!({ "channel": "news:1", "data": "local" }));
@@ -277,7 +283,7 @@ fn broker_that_ends_and_starts_again_is_found() {
     for (name, postern, client) in &mut nodes {
         // The queues may need some time after a crash, and an attempt to connect 10 seconds.
         let deadline = Instant::now() + Duration::from_secs(90);
-        while postern.metric("postern_source_up") != Some(1.0) {
+        while postern.metric("postern_source_up{broker=\"rabbitmq\"}") != Some(1.0) {
             assert!(Instant::now() < deadline, "{name} does not receive messages");
             thread::sleep(Duration::from_millis(100));
         }
@@ -300,12 +306,16 @@ fn another_node_continues_when_one_is_killed() {
         expect_numbers(&mut clients[0], 0, 50);
         let [mut killed, next] = nodes;
         assert_eq!(outcome(&next, "published"), 0.0, "{first}: one node consumes");
-        wait_for_metric(&killed, "postern_source_unacked", 0.0);
+        wait_for_metric(&killed, "postern_source_unacked{broker=\"rabbitmq\"}", 0.0);
         killed.process.kill();
         send_numbers(&backend, "news:1", 50, 50);
         expect_numbers(&mut clients[1], 50, 50);
         // They are counted after they have been delivered.
-        wait_for_metric(&next, "postern_source_messages_total{outcome=\"published\"}", 50.0);
+        wait_for_metric(
+            &next,
+            "postern_source_messages_total{broker=\"rabbitmq\",outcome=\"published\"}",
+            50.0,
+        );
     }
 }
 
@@ -415,7 +425,11 @@ fn what_the_broker_refuses_is_reported_with_the_setting_and_without_the_password
             all.push(change);
             let postern = launch(runtime, &borrowed(&all)).start();
             postern.wait_for(expected);
-            assert_eq!(postern.metric("postern_source_up"), Some(0.0), "{runtime}: {expected}");
+            assert_eq!(
+                postern.metric("postern_source_up{broker=\"rabbitmq\"}"),
+                Some(0.0),
+                "{runtime}: {expected}"
+            );
             assert_eq!(postern.count("correct-horse"), 0, "{:?}", postern.log());
             // The node serves its clients.
             let mut client = Client::connect(&postern, "1", "");
@@ -463,7 +477,7 @@ fn url_comes_from_a_file() {
         let mut settings = settings(&broker.url(), &name);
         settings[0] = ("POSTERN_AMQP_URL_FILE", file.path().display().to_string());
         let postern = start(runtime, &settings);
-        assert_eq!(postern.metric("postern_source_up"), Some(1.0));
+        assert_eq!(postern.metric("postern_source_up{broker=\"rabbitmq\"}"), Some(1.0));
     }
 }
 
@@ -580,7 +594,9 @@ fn every_message_arrives_once_and_in_order_while_connections_and_nodes_end() {
             thread::sleep(Duration::from_millis(10));
         }
         // Some acknowledgements may still be on their way.
-        wait_until("all messages are acknowledged", || node.metric("postern_source_unacked") == Some(0.0));
+        wait_until("all messages are acknowledged", || {
+            node.metric("postern_source_unacked{broker=\"rabbitmq\"}") == Some(0.0)
+        });
         node.process.kill();
         reader.join().expect("all publications are numbers");
         lives.push(received);

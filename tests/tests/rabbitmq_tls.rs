@@ -59,7 +59,7 @@ fn messages_arrive_by_tls_and_certificates_are_checked() {
     broker.restart();
     for (node, _) in &nodes {
         node.wait_for("messages from RabbitMQ are received again");
-        wait_until("it is up", || node.metric("postern_source_up") == Some(1.0));
+        wait_until("it is up", || node.metric("postern_source_up{broker=\"rabbitmq\"}") == Some(1.0));
     }
     drop(backend);
     let backend = Publisher::connect(&broker.url(), "postern");
@@ -94,7 +94,7 @@ fn messages_arrive_by_tls_and_certificates_are_checked() {
             let (_, host) = url.split_once('@').expect("a user");
             let (host, _) = host.split_once('/').expect("a virtual host");
             assert!(line.contains(&format!("amqps://{host}/")), "{line}");
-            assert_eq!(node.metric("postern_source_up"), Some(0.0));
+            assert_eq!(node.metric("postern_source_up{broker=\"rabbitmq\"}"), Some(0.0));
             assert_eq!(node.get("/readyz").status, 200);
             assert_eq!(node.count("guest"), 0);
         }

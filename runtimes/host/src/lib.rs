@@ -17,7 +17,7 @@
 //! * [`users`] counts the connections of each user; `revocations` has the revoked credentials.
 //! * `outbound` sends HTTP requests to other services.
 //! * [`hooks`] sends events to a backend.
-//! * [`source`] publishes the messages of a message broker.
+//! * [`source`] publishes the messages of message brokers.
 //! * [`engine`] connects the channels of several nodes by Redis.
 //! * `tls` connects with these servers by TLS.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
@@ -39,6 +39,7 @@
         feature = "assertion",
         feature = "control",
         feature = "hooks",
+        feature = "nats",
         feature = "redis"
     )),
     allow(dead_code, unused_imports, unreachable_pub)
@@ -71,7 +72,6 @@ pub mod checker;
 #[cfg_attr(not(feature = "hooks"), path = "hooks/disabled.rs")]
 pub mod hooks;
 
-#[cfg_attr(not(feature = "amqp"), path = "source/disabled.rs")]
 pub mod source;
 
 #[cfg_attr(not(feature = "redis"), path = "engine/disabled.rs")]

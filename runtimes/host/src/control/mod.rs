@@ -55,7 +55,7 @@ use crate::listen::{self, Access, Address, ListenError, Listener};
 use crate::log::Log;
 use crate::revocations::RevocationTable;
 use crate::settings::Plan;
-use crate::source::Source;
+use crate::source::{Source, SourceSettings};
 use crate::workers::Workers;
 use admin_api::{AdminApi, ProcessInfo};
 use api::KnownTokens;
@@ -114,7 +114,7 @@ impl Control {
             settings: plan.shown.clone(),
             status: status.clone(),
             node: node.clone(),
-            source: Source::new(None),
+            source: Source::new(&SourceSettings::default()),
             revocations: revocations.clone(),
             tokens: KnownTokens::new(&plan.settings),
             dropped_records: log.dropped_records(),

@@ -30,7 +30,7 @@ use crate::log::LogSettings;
 use crate::metrics::LogAndCounters;
 use crate::revocations::RevocationTable;
 use crate::settings::{Program, Settings};
-use crate::source::Source;
+use crate::source::{Source, SourceSettings};
 use crate::workers::{Reply, Request, SubmitError, WorkerReply};
 
 /// A worker without connections whose behaviour a test chooses.
@@ -142,7 +142,7 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         revocations: RevocationTable::new(&node),
         tokens: KnownTokens::new(&Settings::default()),
         node,
-        source: Source::new(None),
+        source: Source::new(&SourceSettings::default()),
         dropped_records: log.dropped_records(),
         log: log.logger(),
     };

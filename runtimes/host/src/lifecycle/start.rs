@@ -92,7 +92,7 @@ pub fn run<S: FnOnce() -> io::Result<Lifecycle>>(
         let instance = RandomState::new().hash_one("instance") as u32;
         let logger = log.logger();
         let hooks = Hooks::start(plan.settings.hooks.as_ref(), instance, &logger)?;
-        let source = Source::new(plan.settings.source.as_ref());
+        let source = Source::new(&plan.settings.source);
         let serve = start(Process::new(&plan, inherited?, instance, &hooks, &source, log)?)?;
         let mut lifecycle = serve().inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
         finish_source(&source, &mut lifecycle);

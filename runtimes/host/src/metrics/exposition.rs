@@ -56,7 +56,7 @@ pub(crate) struct Process {
     /// `None` if no events are sent to a backend.
     pub(crate) hooks: Option<HookStats>,
     /// Figures of the messages of a broker.
-    pub(crate) source: Option<SourceStats>,
+    pub(crate) source: Vec<SourceStats>,
     /// `None` if tokens on open connections are not checked.
     pub(crate) checks: Option<CheckStats>,
     /// Revocations that are kept.

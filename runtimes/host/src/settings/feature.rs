@@ -8,6 +8,7 @@ pub(super) enum Feature {
     Assertion,
     Compression,
     Hooks,
+    Nats,
     Redis,
 }
 
@@ -20,6 +21,7 @@ impl Feature {
             Feature::Assertion => cfg!(feature = "assertion"),
             Feature::Compression => cfg!(feature = "compression"),
             Feature::Hooks => cfg!(feature = "hooks"),
+            Feature::Nats => cfg!(feature = "nats"),
             Feature::Redis => cfg!(feature = "redis"),
         }
     }
@@ -32,6 +34,7 @@ impl Feature {
             Feature::Assertion => ("signed identities", "assertion"),
             Feature::Compression => ("compression", "compression"),
             Feature::Hooks => ("hooks", "hooks"),
+            Feature::Nats => ("NATS", "nats"),
             Feature::Redis => ("Redis", "redis"),
         };
         format!("this build has no {name}; build it with --features {cargo_feature}")

@@ -8,6 +8,8 @@
 //! * `model`: the values as they were written, [`Settings`].
 //! * `plan`: what applies on this host, [`Plan`]; `warnings` and `print` show it.
 
+#[cfg_attr(not(feature = "amqp"), path = "amqp/disabled.rs")]
+mod amqp;
 #[cfg_attr(not(feature = "assertion"), path = "assertion/disabled.rs")]
 mod assertion;
 #[cfg_attr(not(feature = "assertion"), path = "auth/disabled.rs")]
@@ -23,13 +25,14 @@ mod links;
 mod loaded;
 mod model;
 mod names;
+#[cfg_attr(not(feature = "nats"), path = "nats/disabled.rs")]
+mod nats;
 mod net;
 mod plan;
 mod preset;
 mod print;
 mod secret;
 mod setting;
-#[cfg_attr(not(feature = "amqp"), path = "source/disabled.rs")]
 mod source;
 mod sources;
 mod suggest;
@@ -52,6 +55,7 @@ use postern_channels::namespaces::Namespaces;
 
 use crate::channels_file;
 use crate::healthcheck::{self, Probe};
+use crate::source::SourceSettings;
 use command::{Arguments, Purpose};
 use setting::{ResolvedSetting, Source};
 
@@ -152,7 +156,10 @@ pub fn load(
     {
         errors.add(SettingsError::value(chosen.setting, &chosen.text, chosen.source, &error));
     }
-    settings.source = source::source(&texts, &mut errors);
+    settings.source = SourceSettings {
+        amqp: amqp::amqp(&texts, &mut errors),
+        nats: nats::nats(&texts, settings.session.max_message, &mut errors),
+    };
     settings.engine.tls = tls::files(&texts, tls::REDIS, &mut errors);
     settings.auth = auth::auth(&texts, settings.auth_cache);
     check::check_tokens(&settings, &texts, &mut errors);

@@ -108,8 +108,8 @@ pub struct Settings {
     pub hook_timeout: Duration,
     /// The most requests for decisions at the same time.
     pub hook_concurrency: usize,
-    /// The message broker whose messages are published. `None` if there is none.
-    pub source: Option<SourceSettings>,
+    /// The message brokers whose messages are published.
+    pub source: SourceSettings,
     /// The most connections at a time. `None` is as many as the limit of open files allows.
     pub max_connections: Option<NonZeroUsize>,
     /// The most bytes in the buffers of all connections. `None` is half of the memory.

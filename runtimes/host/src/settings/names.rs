@@ -43,6 +43,14 @@ pub(super) const AMQP_EXCHANGE: &str = "POSTERN_AMQP_EXCHANGE";
 pub(super) const AMQP_QUEUE: &str = "POSTERN_AMQP_QUEUE";
 pub(super) const AMQP_PREFETCH: &str = "POSTERN_AMQP_PREFETCH";
 pub(super) const AMQP_DEAD_LETTER: &str = "POSTERN_AMQP_DEAD_LETTER";
+pub(super) const NATS_URL: &str = "POSTERN_NATS_URL";
+pub(super) const NATS_URL_FILE: &str = "POSTERN_NATS_URL_FILE";
+pub(super) const NATS_CA_FILE: &str = "POSTERN_NATS_CA_FILE";
+pub(super) const NATS_CERT_FILE: &str = "POSTERN_NATS_CERT_FILE";
+pub(super) const NATS_KEY_FILE: &str = "POSTERN_NATS_KEY_FILE";
+pub(super) const NATS_SUBJECT: &str = "POSTERN_NATS_SUBJECT";
+pub(super) const NATS_MODE: &str = "POSTERN_NATS_MODE";
+pub(super) const NATS_QUEUE: &str = "POSTERN_NATS_QUEUE";
 
 pub(super) const ENGINE: &str = "POSTERN_ENGINE";
 pub(super) const ENGINE_DOWN: &str = "POSTERN_ENGINE_DOWN";

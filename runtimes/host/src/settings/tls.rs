@@ -1,4 +1,4 @@
-//! The files for TLS to Redis and to RabbitMQ.
+//! The files for TLS to Redis, to RabbitMQ and to NATS.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,8 @@ use super::error::{SettingsError, SettingsErrors};
 use super::hints;
 use super::model::TlsFiles;
 use super::names::{
-    AMQP_CA_FILE, AMQP_CERT_FILE, AMQP_KEY_FILE, REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE,
+    AMQP_CA_FILE, AMQP_CERT_FILE, AMQP_KEY_FILE, NATS_CA_FILE, NATS_CERT_FILE, NATS_KEY_FILE, REDIS_CA_FILE,
+    REDIS_CERT_FILE, REDIS_KEY_FILE,
 };
 use super::setting::ResolvedSetting;
 use crate::tls::{self, FileError, TlsFile};
@@ -19,6 +20,9 @@ pub(super) const REDIS: Names = [REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE]
 
 /// The settings of RabbitMQ.
 pub(super) const AMQP: Names = [AMQP_CA_FILE, AMQP_CERT_FILE, AMQP_KEY_FILE];
+
+/// The settings of NATS.
+pub(super) const NATS: Names = [NATS_CA_FILE, NATS_CERT_FILE, NATS_KEY_FILE];
 
 /// Returns the files of a server. Adds to `errors` if they cannot be used.
 pub(super) fn files(chosen: &[ResolvedSetting], names: Names, errors: &mut SettingsErrors) -> TlsFiles {

@@ -161,6 +161,11 @@ const NEEDS: &[Needs] = &[
     Needs { setting: AMQP_CERT_FILE, needed: &[AMQP_URL, AMQP_URL_FILE] },
     Needs { setting: AMQP_KEY_FILE, needed: &[AMQP_URL, AMQP_URL_FILE] },
     Needs { setting: AMQP_DEAD_LETTER, needed: &[AMQP_URL, AMQP_URL_FILE] },
+    Needs { setting: NATS_SUBJECT, needed: &[NATS_URL, NATS_URL_FILE] },
+    Needs { setting: NATS_QUEUE, needed: &[NATS_URL, NATS_URL_FILE] },
+    Needs { setting: NATS_CA_FILE, needed: &[NATS_URL, NATS_URL_FILE] },
+    Needs { setting: NATS_CERT_FILE, needed: &[NATS_URL, NATS_URL_FILE] },
+    Needs { setting: NATS_KEY_FILE, needed: &[NATS_URL, NATS_URL_FILE] },
     Needs { setting: API_KEY, needed: &[CONTROL] },
     Needs { setting: API_KEY_FILE, needed: &[CONTROL] },
 ];
@@ -487,7 +492,8 @@ fn files_without_tls(view: &View<'_>) -> Vec<String> {
     let redis = view.settings.engine.is_redis.then_some((tls::REDIS, REDIS_URL, "rediss"));
     let amqp = (!view.is_off(AMQP_URL)).then_some((tls::AMQP, AMQP_URL, "amqps"));
     let mut warnings = Vec::new();
-    for (names, url, scheme) in redis.into_iter().chain(amqp) {
+    let nats = (!view.is_off(NATS_URL)).then_some((tls::NATS, NATS_URL, "tls"));
+    for (names, url, scheme) in redis.into_iter().chain(amqp).chain(nats) {
         let unused = |name: &&str| !view.text(url).starts_with(scheme) && view.is_set(name);
         warnings.extend(names.into_iter().filter(unused).map(|name| {
             format!(
@@ -516,16 +522,21 @@ fn sentinel_password_without_sentinels(view: &View<'_>) -> Vec<String> {
 }
 
 fn messages_for_each_instance(view: &View<'_>) -> Vec<String> {
-    let is_each = view.text(AMQP_MODE).eq_ignore_ascii_case("each");
-    let is_due = view.settings.engine.is_redis && view.settings.source.is_some() && is_each;
-    sentence(is_due, || {
+    let source = &view.settings.source;
+    let brokers =
+        [(source.amqp.is_some(), AMQP_MODE, "message_id"), (source.nats.is_some(), NATS_MODE, "Nats-Msg-Id")];
+    let is_due = |(is_on, mode, _): &(bool, &str, &str)| {
+        *is_on && view.settings.engine.is_redis && view.text(mode).eq_ignore_ascii_case("each")
+    };
+    let describe = |(_, mode, id): (bool, &str, &str)| {
         format!(
-            "{} publishes each message without a message_id once for every instance, because all instances have the same channels with {}; write \
-             {AMQP_MODE}=shared",
-            view.show(AMQP_MODE),
+            "{} publishes each message without a {id} once for every instance, because all instances have the same channels with {}; write \
+             {mode}=shared",
+            view.show(mode),
             view.show(ENGINE)
         )
-    })
+    };
+    brokers.into_iter().filter(is_due).map(describe).collect()
 }
 
 fn messages_that_are_not_logged(view: &View<'_>) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Connections by TCP and TLS to servers that do not speak HTTP: Redis, its sentinels, and RabbitMQ.
+//! Connections by TCP and TLS to servers that do not speak HTTP: Redis, its sentinels, RabbitMQ, and NATS.
 //!
 //! The authorities of the system are trusted, and those in a file. All files are read again for each connection, so that
 //! certificates can be replaced without a restart.
@@ -116,9 +116,28 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
 /// # Errors
 /// See [`ConnectError`].
 pub(crate) async fn connect(host: &str, port: u16, tls: Option<&Tls>) -> Result<Stream, ConnectError> {
+    let socket = tcp(host, port).await?;
+    match tls {
+        Some(tls) => secure(host, socket, tls).await,
+        None => Ok(Stream::Plain(socket)),
+    }
+}
+
+/// Connects to a server without TLS.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub(crate) async fn tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     let socket = TcpStream::connect((host, port)).await.map_err(ConnectError::Tcp)?;
     socket.set_nodelay(true).map_err(ConnectError::Tcp)?;
-    let Some(tls) = tls else { return Ok(Stream::Plain(socket)) };
+    Ok(socket)
+}
+
+/// Continues a connection by TLS. The certificate must be valid for the host.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub(crate) async fn secure(host: &str, socket: TcpStream, tls: &Tls) -> Result<Stream, ConnectError> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| ConnectError::Tls("no certificate can be for this host".to_owned()))?;
     match TlsConnector::from(tls.clone()).connect(name, socket).await {

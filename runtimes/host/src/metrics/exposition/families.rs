@@ -17,18 +17,6 @@ impl Families<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
 
-    /// Writes a gauge without a sample if there is no value.
-    #[cfg(feature = "amqp")]
-    pub(super) fn optional_gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        value: Option<impl EncodeGaugeValue>,
-    ) -> fmt::Result {
-        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        value.map_or(Ok(()), |value| metric.encode_gauge(&value))
-    }
-
     /// Writes a counter. Its name gets the suffix `_total`.
     pub(super) fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;

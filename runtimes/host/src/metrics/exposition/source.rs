@@ -1,56 +1,54 @@
-//! The metrics of a message broker.
+//! The metrics of message brokers.
 
 use std::fmt;
 
-#[cfg(feature = "amqp")]
 use postern_channels::source::Poison;
 
 use super::{Exposition, Families};
 
 impl Exposition {
-    /// Writes the figures of a source.
-    #[cfg(feature = "amqp")]
+    /// Writes the figures of each broker. Without brokers there are no samples.
     pub(super) fn source(&self, families: &mut Families<'_>) -> fmt::Result {
-        let source = self.process.source;
-        families.optional_gauge(
+        let all = || self.process.source.iter().map(|stats| (("broker", stats.broker.label()), stats));
+        families.gauges(
             "source_up",
-            "1 while messages of the broker of POSTERN_AMQP_URL can be received. Without a broker it has no sample",
-            source.map(|stats| u32::from(stats.is_up)),
+            "1 while messages of the broker can be received. Without POSTERN_AMQP_URL and POSTERN_NATS_URL it has no sample",
+            all().map(|(broker, stats)| ([broker], usize::from(stats.is_up))),
         )?;
-        let stats = source.unwrap_or_default();
-        let dead = stats.dead.iter().sum();
         families.counters(
             "source_messages",
-            "Messages of the broker of POSTERN_AMQP_URL: published; not published because their id or version was published before \
-             (duplicate) or they were too old (expired); or rejected because they can never be published (dead)",
-            [
-                ("published", stats.published),
-                ("duplicate", stats.duplicates),
-                ("expired", stats.expired),
-                ("dead", dead),
-            ]
-            .map(|(outcome, count)| ([("outcome", outcome)], count)),
+            "Messages of the broker: published; not published because their id or version was published before (duplicate) or they \
+             were too old (expired) or the engine did not accept them and the broker does not repeat them (lost); or rejected \
+             because they can never be published (dead)",
+            all().flat_map(|(broker, stats)| {
+                [
+                    ("published", stats.published),
+                    ("duplicate", stats.duplicates),
+                    ("expired", stats.expired),
+                    ("lost", stats.lost),
+                    ("dead", stats.dead.iter().sum()),
+                ]
+                .map(|(outcome, count)| ([broker, ("outcome", outcome)], count))
+            }),
         )?;
         families.counters(
             "source_dead",
-            "Messages of the broker of POSTERN_AMQP_URL that were rejected, by reason",
-            Poison::ALL.iter().zip(stats.dead).map(|(poison, count)| ([("reason", poison.label())], count)),
+            "Messages of the broker that were rejected, by reason",
+            all().flat_map(|(broker, stats)| {
+                let sample =
+                    move |(poison, count): (&Poison, u64)| ([broker, ("reason", poison.label())], count);
+                Poison::ALL.iter().zip(stats.dead).map(sample)
+            }),
         )?;
-        families.gauge(
+        families.gauges(
             "source_unacked",
-            "Messages of the broker of POSTERN_AMQP_URL that are received and not acknowledged",
-            stats.unacknowledged,
+            "Messages of the broker that are received and not acknowledged",
+            all().map(|(broker, stats)| ([broker], stats.unacknowledged)),
         )?;
-        families.counter(
+        families.counters(
             "source_failures",
-            "Lost connections to the broker of POSTERN_AMQP_URL, and failed attempts to connect",
-            stats.failures,
+            "Lost connections to the broker, and failed attempts to connect",
+            all().map(|(broker, stats)| ([broker], stats.failures)),
         )
-    }
-
-    #[cfg(not(feature = "amqp"))]
-    pub(super) fn source(&self, _: &mut Families<'_>) -> fmt::Result {
-        let _ = self.process.source;
-        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use postern_core::{ConnectionId, Record, Summary};
 use super::super::LogStall;
 use super::*;
 use crate::metrics::WorkerLoad;
+use crate::source::{Broker, SourceStats};
 
 const PROCESS: Process = Process {
     program: "postern",
@@ -23,15 +24,7 @@ const PROCESS: Process = Process {
     sends: Sends { delivered: 4, no_connection: 5, refused: 6 },
     channels: CHANNELS,
     hooks: None,
-    source: Some(SourceStats {
-        is_up: true,
-        published: 31,
-        duplicates: 32,
-        expired: 33,
-        dead: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
-        unacknowledged: 34,
-        failures: 35,
-    }),
+    source: Vec::new(),
     checks: Some(CheckStats { outcomes: [31, 32, 33], requests: 34 }),
     revocations: 8,
     usage: Usage {
@@ -42,6 +35,18 @@ const PROCESS: Process = Process {
         open_files: Some(12),
         max_files: None,
     },
+};
+
+const SOURCE: SourceStats = SourceStats {
+    broker: Broker::Nats,
+    is_up: true,
+    published: 31,
+    duplicates: 32,
+    expired: 33,
+    lost: 36,
+    dead: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+    unacknowledged: 34,
+    failures: 35,
 };
 
 const CHANNELS: NodeStats = NodeStats {
@@ -117,7 +122,7 @@ fn each_family_has_its_help_its_type_and_its_samples() {
     sum.workers.push(WorkerLoad { worker: 1, connections: 5, messages: 10, cpu });
     sum.totals.traffic.bytes_sent = 2;
     sum.log_stall = LogStall { is_now: true, lasted: Duration::from_millis(2500) };
-    let text = encode(Process { hooks: Some(hooks::sample()), ..PROCESS }, sum);
+    let text = encode(Process { hooks: Some(hooks::sample()), source: vec![SOURCE], ..PROCESS }, sum);
     for line in [
         r#"postern_build_info{program="postern",version="1.2.3"} 1"#,
         "postern_start_time_seconds 1.5",
@@ -167,15 +172,15 @@ fn each_family_has_its_help_its_type_and_its_samples() {
         r#"postern_hook_decision_seconds_bucket{le="0.03"} 1"#,
         "postern_hook_decision_seconds_count 1",
         "postern_hook_decisions_in_flight 3",
-        "postern_source_up 1",
-        r#"postern_source_messages_total{outcome="published"} 31"#,
-        r#"postern_source_messages_total{outcome="duplicate"} 32"#,
-        r#"postern_source_messages_total{outcome="expired"} 33"#,
-        r#"postern_source_messages_total{outcome="dead"} 55"#,
-        r#"postern_source_dead_total{reason="no_target"} 1"#,
-        r#"postern_source_dead_total{reason="version"} 10"#,
-        "postern_source_unacked 34",
-        "postern_source_failures_total 35",
+        r#"postern_source_up{broker="nats"} 1"#,
+        r#"postern_source_messages_total{broker="nats",outcome="published"} 31"#,
+        r#"postern_source_messages_total{broker="nats",outcome="duplicate"} 32"#,
+        r#"postern_source_messages_total{broker="nats",outcome="expired"} 33"#,
+        r#"postern_source_messages_total{broker="nats",outcome="dead"} 55"#,
+        r#"postern_source_dead_total{broker="nats",reason="no_target"} 1"#,
+        r#"postern_source_dead_total{broker="nats",reason="version"} 10"#,
+        r#"postern_source_unacked{broker="nats"} 34"#,
+        r#"postern_source_failures_total{broker="nats"} 35"#,
         r#"postern_token_checks_total{outcome="valid"} 31"#,
         r#"postern_token_checks_total{outcome="refused"} 32"#,
         r#"postern_token_checks_total{outcome="unknown"} 33"#,

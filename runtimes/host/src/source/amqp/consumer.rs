@@ -1,10 +1,9 @@
 //! The thread that receives messages, publishes them and acknowledges them.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lapin::message::Delivery;
@@ -12,51 +11,27 @@ use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicRejectOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::AsyncTcpStream;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
-use postern_channels::exchange::Publish;
-use postern_channels::source::{self, Acknowledgements, Outcome, Poison};
-use slog::{Logger, debug, info, warn};
+use postern_channels::source::{self, Acknowledgements, Outcome};
 use smol::Timer;
 use smol::future::{or, poll_once};
 use smol::stream::StreamExt;
 
 use super::delivery::with_delivery;
 use super::executor::SourceExecutor;
-use super::settings::BrokerUrl;
+use super::settings::{AmqpSettings, BrokerUrl};
 use super::topology::{self, DeclareError};
-use super::{Shared, increment};
-use crate::channels::{Batch, Node, Publishing, unix_ms};
-use crate::escape::Quoted;
+use crate::channels::unix_ms;
+use crate::source::published::Published;
+use crate::source::report::{Failure, Report};
+use crate::source::{CONNECT_TIMEOUT, Context, MOST_AT_ONCE, after, increment, random};
 use crate::tls::{self, Stream, TlsFile};
 
 /// Receives messages, one connection after the other.
 pub(super) struct Consumer {
-    shared: Arc<Shared>,
-    node: Arc<Node>,
+    settings: AmqpSettings,
+    context: Context,
     executor: SourceExecutor,
-    /// The part of names that only this process has.
-    name: String,
-    log: Logger,
-    /// Failures since messages could be received.
-    failures: u32,
-    rejections: Rejections,
-}
-
-/// The end of a connection, or of an attempt to connect.
-#[derive(Debug)]
-enum Failure {
-    /// It may succeed soon.
-    Temporary(String),
-    /// It fails until an operator changes something: the setting, the error and the change.
-    Refused(&'static str, String, &'static str),
-}
-
-/// The log of rejected messages.
-#[derive(Debug, Default)]
-struct Rejections {
-    /// When one was logged.
-    last: Option<Instant>,
-    /// The number of those after that.
-    hidden: u64,
+    report: Report,
 }
 
 /// The event that a connection waits for.
@@ -71,17 +46,9 @@ enum Wake {
 }
 
 impl Consumer {
-    pub(super) fn new(shared: Arc<Shared>, node: Arc<Node>, instance: u32, log: Logger) -> Consumer {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Consumer {
-            shared,
-            node,
-            executor: SourceExecutor::default(),
-            name: format!("{host}.{instance:08x}"),
-            log,
-            failures: 0,
-            rejections: Rejections::default(),
-        }
+    pub(super) fn new(settings: AmqpSettings, context: Context) -> Consumer {
+        let report = Report::new(context.shared.clone(), context.log.clone());
+        Consumer { settings, context, executor: SourceExecutor::default(), report }
     }
 
     /// Receives until the source is stopped.
@@ -90,48 +57,16 @@ impl Consumer {
         executor.run(async {
             loop {
                 let result = self.receive().await;
-                self.shared.counts.is_up.store(false, Ordering::Relaxed);
-                self.shared.counts.unacknowledged.store(0, Ordering::Relaxed);
+                self.report.disconnected();
                 let pause = match result {
                     Ok(()) => break,
-                    Err(failure) => self.report(&failure),
+                    Err(failure) => self.report.failed(&failure),
                 };
-                if or(self.stopped(), after(pause)).await {
+                if or(self.context.shared.stopped(), after(pause)).await {
                     break;
                 }
             }
         });
-    }
-
-    /// Logs a failure, and returns the time until the next attempt.
-    fn report(&mut self, failure: &Failure) -> Duration {
-        increment(&self.shared.counts.failures);
-        self.failures = self.failures.saturating_add(1);
-        // At the 1st, 2nd, 4th, 8th… failure.
-        let is_logged = self.failures.is_power_of_two();
-        match failure {
-            Failure::Temporary(error) => {
-                if is_logged {
-                    warn!(self.log, # "source_failed", "cannot receive messages from RabbitMQ; trying again";
-                        "error" => error, "failures" => self.failures);
-                }
-                source::pause_after(self.failures, RandomState::new().hash_one(self.failures))
-            }
-            Failure::Refused(setting, error, advice) => {
-                if is_logged {
-                    warn!(self.log, # "source_refused", "{setting}: RabbitMQ refuses it: {advice}";
-                        "error" => error, "failures" => self.failures);
-                }
-                REFUSED_PAUSE
-            }
-        }
-    }
-
-    /// Returns true when the source is stopped.
-    async fn stopped(&self) -> bool {
-        // It returns an error when the channel is closed; no message is ever sent.
-        let _ = self.shared.stop.1.recv().await;
-        true
     }
 
     /// Connects, and publishes what arrives, until the connection is lost or the source is stopped.
@@ -144,25 +79,18 @@ impl Consumer {
                     Err(Failure::Temporary(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs())))
                 },
                 async {
-                    self.stopped().await;
+                    self.context.shared.stopped().await;
                     Ok(None)
                 },
             ),
         );
         let Some((connection, channel, mut deliveries)) = attempt.await? else { return Ok(()) };
-        self.shared.counts.is_up.store(true, Ordering::Relaxed);
-        if self.failures > 0 {
-            info!(self.log, # "source_recovered", "messages from RabbitMQ are received again";
-                "failures" => self.failures);
-            self.failures = 0;
-        } else {
-            info!(self.log, # "source_connected", "receiving messages from RabbitMQ"; "queue" => %Quoted(deliveries.queue().as_str()));
-        }
+        self.report.connected("queue", deliveries.queue().as_str());
         let mut acknowledgements = Acknowledgements::default();
         loop {
             let wake = or(
                 async {
-                    self.stopped().await;
+                    self.context.shared.stopped().await;
                     Wake::Stop
                 },
                 or(async { Wake::Delivery(deliveries.next().await) }, async {
@@ -193,7 +121,7 @@ impl Consumer {
             if let Some(tag) = acknowledgements.poll(Instant::now()) {
                 acknowledge(&channel, tag).await?;
             }
-            self.shared.counts.unacknowledged.store(acknowledgements.len(), Ordering::Relaxed);
+            self.context.shared.counts.unacknowledged.store(acknowledgements.len(), Ordering::Relaxed);
         }
         // Messages that have arrived are published. Those that the broker has not sent stay there.
         channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await.map_err(lost)?;
@@ -210,17 +138,17 @@ impl Consumer {
         // The end of the channel follows the acknowledgements. The end of the connection would not wait for them.
         channel.close(200, "the process ends".into()).await.map_err(lost)?;
         let _ = connection.close(200, "the process ends".into()).await;
-        info!(self.log, # "source_stopped", "no more messages are received from RabbitMQ");
+        self.report.stopped();
         Ok(())
     }
 
     async fn connect(&self) -> Result<(Connection, Channel, lapin::Consumer), Failure> {
-        let settings = &self.shared.settings;
+        let settings = &self.settings;
         let setting = settings.url.setting();
         let refused = |error, advice| Failure::Refused(setting, error, advice);
         let url = settings.url.read().map_err(|error| refused(error, "write the URL of the broker"))?;
         let options = ConnectionProperties::default()
-            .with_connection_name(format!("postern {}", self.name).as_str().into());
+            .with_connection_name(format!("postern {}", self.context.name).as_str().into());
         let stream = self.open(&url).await?;
         // A connection that is lost is never opened again by the library.
         let opened = Mutex::new(Some(AsyncTcpStream::Plain(stream)));
@@ -235,8 +163,8 @@ impl Consumer {
         })?;
         let channel = connection.create_channel().await.map_err(lost)?;
         // Each connection has another queue: the broker may not have noticed the end of the previous one.
-        let suffix = RandomState::new().hash_one(0) as u32;
-        let name = format!("{}.{suffix:08x}", self.name);
+        let suffix = random() as u32;
+        let name = format!("{}.{suffix:08x}", self.context.name);
         let deliveries = topology::consume(&channel, settings, &name).await.map_err(|error| {
             let advice = error.advice();
             let DeclareError { setting, error } = error;
@@ -254,7 +182,7 @@ impl Consumer {
     async fn open(&self, url: &BrokerUrl) -> Result<Stream, Failure> {
         let failed = |error: &dyn fmt::Display| Failure::Temporary(format!("{error} ({url})"));
         let tls = if url.is_tls() {
-            let files = self.shared.settings.tls.clone();
+            let files = self.settings.tls.clone();
             let read = smol::unblock(move || tls::read(&files)).await.map_err(|(file, error)| {
                 let setting = match file {
                     TlsFile::Authorities => "POSTERN_AMQP_CA_FILE",
@@ -279,8 +207,8 @@ impl Consumer {
         acknowledgements: &mut Acknowledgements,
     ) -> Result<(), Failure> {
         let (mut rejected, mut published) = (Vec::new(), Vec::new());
-        let config = self.node.config();
-        let mut batch = self.node.batch();
+        let config = self.context.node.config();
+        let mut batch = self.context.node.batch();
         for delivery in deliveries {
             let tag = delivery.delivery_tag;
             acknowledgements.receive(tag);
@@ -292,12 +220,12 @@ impl Consumer {
                     published.push((tag, publications.into_iter().map(publish).collect::<Vec<_>>()));
                 }
                 Outcome::Expired => {
-                    increment(&self.shared.counts.expired);
+                    increment(&self.context.shared.counts.expired);
                     acknowledgements.complete(tag, Instant::now());
                 }
                 Outcome::DeadLetter(poison) => {
-                    increment(&self.shared.counts.dead[poison as usize]);
-                    self.rejections.log(poison, delivery, &self.log);
+                    let key = delivery.routing_key.as_str();
+                    self.report.rejected(poison, "routing_key", key, delivery.data.len());
                     acknowledgements.reject(tag, Instant::now());
                     rejected.push(tag);
                 }
@@ -309,9 +237,16 @@ impl Consumer {
             let mut is_new = false;
             for publication in publications {
                 // Without the engine, the broker keeps the messages, and delivers them again after a pause.
-                is_new |= publication.result(&self.log).await?;
+                let result = publication.result(self.context.shared.broker, &self.context.log).await;
+                is_new |= result.map_err(|failure| {
+                    Failure::Temporary(format!("the engine accepts no message: {}", failure.text))
+                })?;
             }
-            increment(if is_new { &self.shared.counts.published } else { &self.shared.counts.duplicates });
+            increment(if is_new {
+                &self.context.shared.counts.published
+            } else {
+                &self.context.shared.counts.duplicates
+            });
             acknowledgements.complete(tag, Instant::now());
         }
         for tag in rejected {
@@ -319,46 +254,6 @@ impl Consumer {
             channel.basic_reject(tag, options).await.map_err(lost)?;
         }
         Ok(())
-    }
-}
-
-/// A publication that the node has accepted.
-struct Published {
-    channel: Arc<str>,
-    bytes: usize,
-    publishing: Publishing,
-}
-
-impl Published {
-    fn new(batch: &mut Batch<'_>, publication: Publish) -> Published {
-        let (channel, bytes) = (publication.channel.clone(), publication.data.len());
-        Published { channel, bytes, publishing: batch.publish(publication) }
-    }
-
-    /// Waits for the engine. Returns whether the publication was new.
-    async fn result(self, log: &Logger) -> Result<bool, Failure> {
-        let receipt = self.publishing.result().await;
-        let receipt = receipt.map_err(|failure| {
-            Failure::Temporary(format!("the engine accepts no message: {}", failure.text))
-        })?;
-        debug!(log, # "source_publish", "message published by RabbitMQ";
-            "channel" => %Quoted(&self.channel), "bytes" => self.bytes, "subscriptions" => receipt.subscriptions);
-        Ok(receipt.is_new)
-    }
-}
-
-impl Rejections {
-    /// Logs a rejected message, at most once a second. The body may have secrets, and is left out.
-    fn log(&mut self, poison: Poison, delivery: &Delivery, log: &Logger) {
-        if self.last.is_some_and(|last| last.elapsed() < REJECTION_INTERVAL) {
-            self.hidden += 1;
-            return;
-        }
-        self.last = Some(Instant::now());
-        warn!(log, # "source_rejected", "a message from RabbitMQ is rejected: {poison}";
-            "reason" => poison.label(), "routing_key" => %Quoted(delivery.routing_key.as_str()),
-            "bytes" => delivery.data.len(), "not_logged" => self.hidden);
-        self.hidden = 0;
     }
 }
 
@@ -394,22 +289,5 @@ fn advice(error: &lapin::Error) -> Option<&'static str> {
     }
 }
 
-async fn after(time: Duration) -> bool {
-    Timer::after(time).await;
-    false
-}
-
-/// The longest time for an attempt to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The time between two attempts if an operator has to change something.
-const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-
 /// The time that the broker has for the last acknowledgements.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_millis(100);
-
-/// The most deliveries that are published before the workers are woken and acknowledgements are sent.
-const MOST_AT_ONCE: usize = 100;
-
-/// The least time between two records of rejected messages.
-const REJECTION_INTERVAL: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use super::error::SettingsErrors;
 use super::setting::ResolvedSetting;
 use super::value::ValueError;
-use crate::source::SourceSettings;
+use crate::source::AmqpSettings;
 
 /// Does not parse a URL.
 pub(super) fn check_url(_: &str) -> Result<(), ValueError> {
@@ -12,11 +12,6 @@ pub(super) fn check_url(_: &str) -> Result<(), ValueError> {
 
 /// Does not read a file.
 pub(super) fn check_file(_: &str) -> Result<(), ValueError> {
-    Ok(())
-}
-
-/// Does not parse a mode.
-pub(super) fn check_mode(_: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
@@ -31,6 +26,6 @@ pub(super) fn check_prefetch(_: &str) -> Result<(), ValueError> {
 }
 
 /// Receives no messages.
-pub(super) fn source(_: &[ResolvedSetting], _: &mut SettingsErrors) -> Option<SourceSettings> {
+pub(super) fn amqp(_: &[ResolvedSetting], _: &mut SettingsErrors) -> Option<AmqpSettings> {
     None
 }

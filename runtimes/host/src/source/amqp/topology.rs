@@ -7,7 +7,8 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer, ErrorKind, ExchangeKind};
 
-use super::settings::{Mode, SourceSettings};
+use super::settings::AmqpSettings;
+use crate::source::Mode;
 
 /// Declares everything that the settings name, and begins to consume. `node` distinguishes the queue of this process from the
 /// queues of others; it is part of the name with [`Mode::Each`].
@@ -16,10 +17,10 @@ use super::settings::{Mode, SourceSettings};
 /// The broker has refused a declaration, or the connection is lost.
 pub(super) async fn consume(
     channel: &Channel,
-    settings: &SourceSettings,
+    settings: &AmqpSettings,
     node: &str,
 ) -> Result<Consumer, DeclareError> {
-    let SourceSettings { mode, exchange, queue, prefetch, dead_letter, .. } = settings;
+    let AmqpSettings { mode, exchange, queue, prefetch, dead_letter, .. } = settings;
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let none = FieldTable::default;
     channel

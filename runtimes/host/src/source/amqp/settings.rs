@@ -1,19 +1,18 @@
 //! Where messages come from.
 
 use std::fmt;
-use std::fs;
-use std::path::PathBuf;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use url::{Host, Url};
 
 use crate::settings::TlsFiles;
+use crate::source::{Mode, UrlPlace, UrlText};
 
 /// The broker, and the names of its exchange and queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceSettings {
+pub struct AmqpSettings {
     /// The address of the broker.
-    pub(crate) url: UrlPlace,
+    pub(crate) url: UrlPlace<BrokerUrl>,
     /// The files for connections by TLS.
     pub(crate) tls: TlsFiles,
     /// The nodes that get a message.
@@ -26,49 +25,6 @@ pub struct SourceSettings {
     pub(crate) prefetch: u16,
     /// The exchange and the queue of rejected messages. `None`: they are lost.
     pub(crate) dead_letter: Option<String>,
-}
-
-/// The nodes that get a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// One node gets all messages. The queue keeps them while there is none.
-    Shared,
-    /// Each node gets all messages that are sent while it is connected.
-    Each,
-}
-
-/// The URL of the broker, or the file that has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum UrlPlace {
-    /// The URL.
-    Setting(BrokerUrl),
-    /// The file, which is read for each connection, so that the password can be replaced.
-    File(PathBuf),
-}
-
-impl UrlPlace {
-    /// Returns the URL.
-    ///
-    /// # Errors
-    /// The file cannot be read, or has something else. The text does not quote its contents.
-    pub(crate) fn read(&self) -> Result<BrokerUrl, String> {
-        match self {
-            UrlPlace::Setting(url) => Ok(url.clone()),
-            UrlPlace::File(path) => {
-                let text =
-                    fs::read_to_string(path).map_err(|error| format!("cannot read the file: {error}"))?;
-                BrokerUrl::parse(text.trim_end()).map_err(|error| format!("in the file: {error}"))
-            }
-        }
-    }
-
-    /// Returns the setting that the URL comes from.
-    pub(crate) fn setting(&self) -> &'static str {
-        match self {
-            UrlPlace::Setting(_) => "POSTERN_AMQP_URL",
-            UrlPlace::File(_) => "POSTERN_AMQP_URL_FILE",
-        }
-    }
 }
 
 /// The URL of a broker.
@@ -84,12 +40,15 @@ pub(crate) enum BrokerUrlError {
     Malformed,
 }
 
-impl BrokerUrl {
+impl UrlText for BrokerUrl {
+    const SETTINGS: [&'static str; 2] = ["POSTERN_AMQP_URL", "POSTERN_AMQP_URL_FILE"];
+    type Error = BrokerUrlError;
+
     /// Parses `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or the same with `amqps` for TLS.
     ///
     /// # Errors
     /// See [`BrokerUrlError`].
-    pub(crate) fn parse(text: &str) -> Result<BrokerUrl, BrokerUrlError> {
+    fn parse(text: &str) -> Result<BrokerUrl, BrokerUrlError> {
         let url = Url::parse(text).map_err(|_| BrokerUrlError::Malformed)?;
         match url.scheme() {
             "amqp" | "amqps" => {}
@@ -111,7 +70,9 @@ impl BrokerUrl {
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         Ok(BrokerUrl(uri))
     }
+}
 
+impl BrokerUrl {
     /// Returns whether the connection is by TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.0.scheme == AMQPScheme::AMQPS
@@ -176,6 +137,8 @@ pub(crate) const PREFETCH: &str = "200";
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -221,7 +184,7 @@ mod tests {
     #[test]
     fn file_is_read_for_each_connection() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let place = UrlPlace::File(file.path().to_owned());
+        let place: UrlPlace<BrokerUrl> = UrlPlace::File(file.path().to_owned());
         for (text, expected) in [("amqp://a\n", "amqp://a:5672/"), ("amqp://b", "amqp://b:5672/")] {
             fs::write(file.path(), text).unwrap();
             assert_eq!(place.read().unwrap().to_string(), expected);
