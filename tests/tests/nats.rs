@@ -231,7 +231,7 @@ fn nodes_with_redis_share_the_messages_and_a_lost_one_is_answered() {
         assert!(published[0] > 0.0 && published[1] > 0.0, "{published:?}");
 
         redis.kill();
-        let answer = backend.request("postern.channel.plain", &[], b"1");
+        let answer = backend.request("postern.channel.news:1", &[], b"1");
         assert_eq!(answer["error"]["code"], 100, "{answer}");
         assert_eq!(nodes.iter().map(|node| outcome(node, "lost")).sum::<f64>(), 1.0);
         assert_eq!(nodes.each_ref().map(up), [Some(1.0); 2]);

@@ -7,12 +7,12 @@ use super::setting::ResolvedSetting;
 use super::value::{self, ValueError};
 use crate::source::{Mode, UrlPlace, UrlText};
 
-/// Checks the URL of a broker. Empty is none.
+/// Checks the URL of a broker, unless it is empty.
 pub(super) fn check_url<U: UrlText>(text: &str) -> Result<(), ValueError> {
     if text.is_empty() { Ok(()) } else { U::parse(text).map(drop).map_err(|error| error.to_string().into()) }
 }
 
-/// Checks the file that has the URL of a broker. Empty is none.
+/// Checks the file that has the URL of a broker, unless its path is empty.
 pub(super) fn check_file<U: UrlText>(path: &str) -> Result<(), ValueError> {
     if path.is_empty() {
         return Ok(());

@@ -83,7 +83,7 @@ enum BrokerSettings {
     Nats(NatsSettings),
 }
 
-/// What the thread of a broker shares with the process.
+/// The state that the thread of a broker shares with the process.
 struct Shared {
     broker: Broker,
     counts: Counts,

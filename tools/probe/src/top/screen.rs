@@ -74,6 +74,8 @@ impl Figures<'_> {
     fn alerts(&self) -> Vec<String> {
         let is_zero = |name: &str| self.sample.get(name) == Some(0.0);
         let at_least_one = |name: &str| self.value(name) >= 1.0;
+        let brokers = self.sample.by_label("postern_source_up", "broker");
+        let is_down = |broker: &str| brokers.iter().any(|(name, up)| name == broker && *up == 0.0);
         let lost = self.value("postern_log_records_dropped_total");
         // Without an engine, its metrics are zero, too.
         let has_tried_redis =
@@ -90,7 +92,8 @@ impl Figures<'_> {
                 "any peer can claim to be any user (POSTERN_TRUSTED_PROXIES)".to_owned(),
             ),
             (is_zero("postern_engine_up") && has_tried_redis, "Redis cannot be reached".to_owned()),
-            (is_zero("postern_source_up"), "RabbitMQ cannot be reached".to_owned()),
+            (is_down("rabbitmq"), "RabbitMQ cannot be reached".to_owned()),
+            (is_down("nats"), "NATS cannot be reached".to_owned()),
         ]
         .into_iter()
         .filter_map(|(is_so, text)| is_so.then_some(text))

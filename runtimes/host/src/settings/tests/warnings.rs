@@ -347,6 +347,10 @@ fn files_for_tls_and_the_password_of_sentinels_need_a_url_that_uses_them() {
     assert!(text.ends_with("write a URL with amqps, or leave POSTERN_AMQP_CA_FILE out"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
     check_silent(&[("POSTERN_AMQP_URL", "amqps://rabbitmq"), ("POSTERN_AMQP_CA_FILE", path)]);
+    let text = warning(&[("POSTERN_NATS_URL", "nats://j:hunter2@nats"), ("POSTERN_NATS_CA_FILE", path)]);
+    assert!(text.ends_with("write a URL with tls, or leave POSTERN_NATS_CA_FILE out"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    check_silent(&[("POSTERN_NATS_URL", "tls://nats"), ("POSTERN_NATS_CA_FILE", path)]);
     let password = ("POSTERN_REDIS_SENTINEL_PASSWORD", "hunter2");
     let text = warning(&[engine, password]);
     assert!(
@@ -366,6 +370,15 @@ fn instances_with_the_same_channels_share_the_messages_of_a_broker() {
     );
     check_silent(&[url, mode]);
     check_silent(&[url, ("POSTERN_ENGINE", "redis")]);
+    let [url, mode] = [("POSTERN_NATS_URL", "nats://nats"), ("POSTERN_NATS_MODE", "each")];
+    let text = warning(&[url, mode, ("POSTERN_ENGINE", "redis")]);
+    assert!(
+        text.starts_with("POSTERN_NATS_MODE=each publishes each message without a Nats-Msg-Id once"),
+        "{text}"
+    );
+    check_silent(&[url, mode]);
+    let text = warning(&[("POSTERN_NATS_SUBJECT", "auction")]);
+    assert!(text.contains("has no effect while POSTERN_NATS_URL is not set"), "{text}");
 }
 
 /// A certificate of an authority.

@@ -162,16 +162,19 @@ impl Consumer {
         connection.flush().await?;
         // Errors come before the answer, and messages may too.
         let mut early = Vec::new();
-        while connection.pings.is_waiting() {
-            connection.read().await?;
+        loop {
+            // Some may have arrived with the properties of the server.
             for event in connection.events()? {
                 match event {
                     Event::Refused(error) => return Err(refusal(&error, setting, &url)),
                     event => early.push(event),
                 }
             }
+            if !connection.pings.is_waiting() {
+                return Ok((connection, early));
+            }
+            connection.read().await?;
         }
-        Ok((connection, early))
     }
 
     /// Continues a connection by TLS.
@@ -248,7 +251,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Publishes messages, and rejects those that can never be published. `None` stands for headers or a payload that are too long.
+    /// Publishes messages, and rejects those that can never be published. `None`: the headers or the payload are too long.
     async fn publish(
         &mut self,
         connection: &mut Connection,

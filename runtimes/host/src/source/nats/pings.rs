@@ -9,7 +9,7 @@ pub(super) struct Pings {
     next: Instant,
 }
 
-/// What to do when [`Pings::due`] has come.
+/// The action at [`Pings::due`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     /// Send a question, and note it with [`Pings::sent`].
@@ -45,7 +45,7 @@ impl Pings {
         self.next
     }
 
-    /// Returns what to do now.
+    /// Returns the action that is due.
     pub(super) fn poll(&self, now: Instant) -> Option<Due> {
         if now < self.next {
             None

@@ -39,7 +39,7 @@ pub(super) struct Head {
     pub payload: usize,
 }
 
-/// What a server has sent.
+/// A line of a server, with the message that follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     /// Properties of the server.
@@ -72,7 +72,7 @@ pub(super) struct Info {
 pub(super) enum ProtocolError {
     /// A line is longer than its kind may be.
     LongLine,
-    /// A line is none of the protocol.
+    /// A line is not one of the protocol.
     Line,
     /// A message does not end where its line says.
     End,

@@ -34,7 +34,7 @@ pub(crate) struct NatsUrl {
     pub(super) login: Login,
 }
 
-/// How a client says which user it is.
+/// The login of a client.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Login {
     None,
