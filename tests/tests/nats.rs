@@ -302,10 +302,14 @@ fn messages_arrive_by_tls_and_certificates_are_checked() {
     let (authority, other) = (Authority::new("one"), Authority::new("other"));
     let (issued, own) = (authority.issue(&["127.0.0.1"]), authority.issue(&["postern"]));
     let (file, of_other) = (authority.file(), other.file());
-    let server = Server::configured(&format!(
+    let lines = format!(
         "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{file}\", verify: true }}\n",
         issued.certificate, issued.key
-    ));
+    );
+    let server = Server::configured(&lines);
+    // The backend is without TLS.
+    let mixed = Server::configured(&format!("{lines}allow_non_tls: true\n"));
+    let mut backend = Backend::connect(mixed.address(), "");
     let url = format!("tls://{}", server.address());
     let files = [
         ("POSTERN_NATS_CA_FILE", file.as_str()),
@@ -314,9 +318,17 @@ fn messages_arrive_by_tls_and_certificates_are_checked() {
     ];
     let unknown = [("POSTERN_NATS_CA_FILE", of_other.as_str()), files[1], files[2]];
     for runtime in Runtime::BOTH {
-        // The prefixes and the queue groups are apart, so that both nodes get the messages of the backend.
-        let publisher = start(runtime, &url, &[&files[..], &[("POSTERN_NATS_SUBJECT", "a.b")]].concat());
-        assert_eq!(up(&publisher), Some(1.0));
+        assert_eq!(up(&start(runtime, &url, &files)), Some(1.0));
+        let subject = [("POSTERN_NATS_SUBJECT", "a.b")];
+        let node = start(runtime, &format!("tls://{}", mixed.address()), &[&files[..], &subject].concat());
+        let mut client = Client::connect(&node, "1", "");
+        client.subscribe("plain");
+        let long = "x".repeat(50_000);
+        for number in 0..20 {
+            let body = json!([number, long]);
+            backend.send("a.b.channel.plain", &[], body.to_string().as_bytes());
+            assert_eq!(next(&mut client).1, body, "{runtime}");
+        }
         for (url, files, error) in [
             (url.clone(), &unknown[..], "neither known to the system nor in the CA file"),
             (url.replace("127.0.0.1", "localhost"), &files, "is not for this host"),
