@@ -249,7 +249,7 @@ mod tests {
             // If the default turns the feature off, it is the same text.
             assert!([CONTROL, CONSOLE].contains(&setting.name) || setting.default == without, "{setting:?}");
         }
-        assert_eq!(count, 43);
+        assert_eq!(count, 51);
         assert_eq!(complaint("POSTERN_PATH", "/anything", Source::Environment), None);
         assert_eq!(setting(CONTROL).without_feature(|_| false), Some("off"));
         assert_eq!(setting(CONTROL).without_feature(|_| true), None);
