@@ -39,6 +39,9 @@ struct Connection {
     pings: Pings,
 }
 
+/// The headers and the payload of a message.
+type Contents = (Vec<u8>, Vec<u8>);
+
 /// The event that a connection waits for.
 enum Wake {
     Stop,
@@ -165,10 +168,10 @@ impl Consumer {
         loop {
             // Some may have arrived with the properties of the server.
             for event in connection.events()? {
-                match event {
-                    Event::Refused(error) => return Err(refusal(&error, setting, &url)),
-                    event => early.push(event),
+                if let Event::Refused(error) = event {
+                    return Err(refusal(&error, setting, &url));
                 }
+                early.push(event);
             }
             if !connection.pings.is_waiting() {
                 return Ok((connection, early));
@@ -252,11 +255,7 @@ impl Consumer {
     }
 
     /// Publishes messages, and rejects those that can never be published. `None`: the headers or the payload are too long.
-    async fn publish(
-        &mut self,
-        connection: &mut Connection,
-        messages: &[(Head, Option<(Vec<u8>, Vec<u8>)>)],
-    ) {
+    async fn publish(&mut self, connection: &mut Connection, messages: &[(Head, Option<Contents>)]) {
         let shared = self.context.shared.clone();
         let config = self.context.node.config();
         let mut published = Vec::new();
@@ -362,10 +361,12 @@ impl Connection {
         while let Some(event) =
             self.decoder.next_event().map_err(|error| Failure::Temporary(error.text().to_owned()))?
         {
-            match event {
-                Event::Ping => self.out.extend_from_slice(b"PONG\r\n"),
-                Event::Pong => self.pings.answered(),
-                event => events.push(event),
+            if event == Event::Ping {
+                self.out.extend_from_slice(b"PONG\r\n");
+            } else if event == Event::Pong {
+                self.pings.answered();
+            } else {
+                events.push(event);
             }
         }
         Ok(events)
