@@ -34,6 +34,8 @@ pub(super) struct Control {
     unsaved: VecDeque<Arc<[u8]>>,
     /// The revocation that is sent to the engine, and has no reply. The next one is sent after the reply.
     saving: Option<Arc<[u8]>>,
+    /// When a revocation is sent again after a failure.
+    pause: Option<Instant>,
     /// Revocations that the engine has accepted a short time ago, and when. It can lose them in a failover.
     saved: VecDeque<(Instant, Arc<[u8]>)>,
     /// The history of replication of the server that has them.
@@ -62,7 +64,7 @@ struct Pending {
 impl Control {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let pending = self.pending.front().map(|pending| pending.deadline);
-        pending.into_iter().chain(self.next).min()
+        pending.into_iter().chain(self.next).chain(self.pause).min()
     }
 
     /// Forgets saved revocations that a replica must have by now, and the oldest ones if there are too many.
@@ -227,6 +229,7 @@ impl Relay {
     /// Sends the next revocation that the engine does not have yet.
     pub(super) fn save_revocation(&mut self, now: Instant) {
         if self.control.saving.is_none()
+            && self.control.pause.is_none()
             && let Some(revocation) = self.control.unsaved.front()
             && let Ok(ticket) = self.link.submit(Command::AddRevocation(revocation.clone()), now)
         {
@@ -236,9 +239,10 @@ impl Relay {
     }
 
     /// The engine may not have a revocation. It is sent again: the engine may have it twice, which has no effect.
-    pub(super) fn handle_unsaved(&mut self) {
+    pub(super) fn handle_unsaved(&mut self, now: Instant) {
         if let Some(revocation) = self.control.saving.take() {
             self.control.unsaved.push_front(revocation);
+            self.control.pause = Some(now + RETRY);
         }
     }
 
@@ -275,10 +279,9 @@ impl Relay {
         while let Some(pending) = self.control.pending.front().filter(|pending| pending.deadline <= now) {
             self.end_command(pending.number, true);
         }
+        self.control.pause.take_if(|at| *at <= now);
         if self.control.next.is_some_and(|at| at <= now) {
             self.read_revocations(now);
-            // One that could not be sent, or that the engine has refused.
-            self.save_revocation(now);
         }
     }
 }
@@ -300,6 +303,9 @@ const REPLICATED: Duration = Duration::from_secs(60);
 
 /// The time after which revocations are read again.
 const REVOCATIONS: Duration = Duration::from_secs(60);
+
+/// The time after which a revocation is sent again that the engine has refused.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// The most revocations of a reply.
 pub const PAGE: usize = 1_000;

@@ -296,6 +296,8 @@ impl Relay {
         self.send_reads(now, local);
         self.write_presence(now, local);
         self.write_users(now, local);
+        // One that could not be sent earlier.
+        self.save_revocation(now);
     }
 
     /// Handles what the driver has reported to the [link](Relay::link). Call it after each report.
@@ -320,6 +322,8 @@ impl Relay {
         self.send_reads(now, local);
         self.write_presence(now, local);
         self.write_users(now, local);
+        // One that could not be sent earlier.
+        self.save_revocation(now);
     }
 
     /// Executes what has waited for the first attempt to connect.
@@ -433,7 +437,7 @@ impl Relay {
             // It is repeated.
             Call::Revocations => {}
             Call::Lease(lease) => self.fail_lease(lease),
-            Call::Revocation => self.handle_unsaved(),
+            Call::Revocation => self.handle_unsaved(now),
             Call::Reap(lease, is_announced) => self.fail_reap(lease, is_announced, now),
             Call::User(user) => self.users.handle_failure(user, now),
             Call::WritePresence(channel, gone) => self.fail_presence(channel, gone, now),
