@@ -386,6 +386,18 @@ impl Failure {
     }
 }
 
+impl Reply {
+    /// Whether the server did not know the lease of the command. It does from then on.
+    pub(super) fn has_lost_lease(&self) -> bool {
+        let (Reply::Lease { was_known, .. } | Reply::Present { was_known } | Reply::User { was_known, .. }) =
+            self
+        else {
+            return false;
+        };
+        !was_known
+    }
+}
+
 /// The cause of a [`Failure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {

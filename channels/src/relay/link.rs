@@ -64,6 +64,8 @@ pub(super) enum LinkEvent {
     Resubscribed,
     /// The result of a command.
     Reply(Ticket, Result<Reply, Failure>),
+    /// A command whose reply was late has found that the server had lost the lease.
+    LeaseLost,
 }
 
 /// Figures of a link since the start.
@@ -296,8 +298,13 @@ impl Link {
         if attempt != self.attempt {
             return;
         }
-        // A late reply has no command.
-        let Some(sent) = self.sent.remove(&ticket) else { return };
+        let Some(sent) = self.sent.remove(&ticket) else {
+            // A late reply has no command. But the server has the lease again, so no other reply will say that it was lost.
+            if result.is_ok_and(|reply| reply.has_lost_lease()) {
+                self.events.push_back(LinkEvent::LeaseLost);
+            }
+            return;
+        };
         self.late = 0;
         self.bytes = self.bytes.saturating_sub(sent.command.memory());
         match &result {

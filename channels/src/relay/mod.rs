@@ -315,6 +315,7 @@ impl Relay {
                 }
                 LinkEvent::Subscribed(Topic::Node(_)) => self.users.handle_subscribed(),
                 LinkEvent::Subscribed(Topic::Control) => self.read_revocations(now),
+                LinkEvent::LeaseLost => self.write_all_presence(),
                 LinkEvent::Resubscribed => self.events.push_back(RelayEvent::Live),
                 LinkEvent::Reply(ticket, result) => self.handle_reply(ticket, result, now, local),
             }

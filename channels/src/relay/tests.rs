@@ -368,3 +368,21 @@ fn revocations_and_users_wait_until_messages_about_them_arrive() {
     node.reply(Reply::Done, is_subscribe);
     assert!(sends(&node, is_read) && sends(&node, is_write));
 }
+
+#[test]
+fn clients_are_written_again_if_a_late_reply_says_that_the_lease_was_lost() {
+    let mut node = open(10_000);
+    let is_presence = |command: &Command| matches!(command, Command::AddPresence(_));
+    let is_channel = |command: &Command| matches!(command, Command::Subscribe(topics) if topics.len() == 1);
+    node.reply(Reply::Done, is_subscribe);
+    node.reply(Reply::Lease { was_known: false, expired: Vec::new() }, is_lease);
+    node.subscribe("news");
+    node.reply(Reply::Done, is_channel);
+    node.reply(Reply::Present { was_known: true }, is_presence);
+    node.reply(Reply::Revocations(Vec::new()), |command| matches!(command, Command::ReadRevocations { .. }));
+    node.pass(5 * SECOND);
+    node.pass(10 * SECOND);
+    assert!(!node.sent.iter().any(|(_, command)| is_presence(command)));
+    node.reply(Reply::Lease { was_known: false, expired: Vec::new() }, is_lease);
+    assert!(node.sent.iter().any(|(_, command)| is_presence(command)));
+}
