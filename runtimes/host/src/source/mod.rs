@@ -177,6 +177,10 @@ impl Source {
     ///
     /// # Errors
     /// A thread cannot be started.
+    #[cfg_attr(
+        not(any(feature = "amqp", feature = "nats")),
+        expect(unreachable_code, unused_variables, reason = "there are no settings of a broker")
+    )]
     pub(crate) fn start(&self, node: &Arc<Node>, instance: u32, log: &Logger) -> io::Result<()> {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         for receiving in self.0.iter() {
