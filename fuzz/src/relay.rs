@@ -88,6 +88,7 @@ impl World {
             is_failover_noticed: switches & 2 == 0,
             position_check: Duration::from_secs(30),
             recover_rate: if switches & 4 == 0 { 0 } else { 20 },
+            user_limit: None,
         };
         let exchange = Exchange::new(ExchangeConfig {
             seed: 7,
@@ -157,8 +158,10 @@ impl World {
                 RelayEvent::Answer(token, _) => {
                     assert!(self.asked.remove(&token).is_some(), "a second answer to request {token}");
                 }
-                RelayEvent::Command(id, _) => self.relay.handle_performed(id, 1, self.now),
+                RelayEvent::Command(id, _) => self.relay.handle_performed(id, 1, &[], self.now),
                 RelayEvent::Revocations(_) => {}
+                RelayEvent::Describe => self.relay.handle_description(b"{}"[..].into(), self.now),
+                RelayEvent::Close { .. } => panic!("a connection is closed although there is no limit"),
                 RelayEvent::Live => self.is_live = true,
                 RelayEvent::Down(_) => self.is_live = false,
             }
@@ -436,6 +439,14 @@ impl Local for Shards {
         operate: impl for<'a> FnOnce(&mut Exchange, &mut Self::Inboxes<'a>) -> R,
     ) -> R {
         operate(&mut self.exchange, &mut self.mail)
+    }
+
+    fn connections(&mut self, _user: &str) -> Vec<(u64, Instant)> {
+        Vec::new()
+    }
+
+    fn users(&mut self) -> Vec<Arc<str>> {
+        Vec::new()
     }
 
     fn time(&self) -> i64 {

@@ -62,7 +62,7 @@ impl Relay {
         self.rate.at = now;
     }
 
-    /// A read has failed, and is repeated after a moment. Its requests wait as long as [`PATIENCE`] allows.
+    /// A read has failed, and is repeated after a moment. Its requests wait as long as `PATIENCE` allows.
     pub(super) fn retry_read(&mut self, channel: &Arc<str>, ticket: Ticket, now: Instant) {
         let Some(stream) = self.streams.get_mut(channel) else { return };
         if stream.read.take_if(|(read, _)| *read == ticket).is_some() && self.link.is_open() {
