@@ -185,7 +185,8 @@ return 1
 /// Connections of leases that have expired are removed. After its connections to the engine were lost, a node has entries of two
 /// leases, which count once: its own ones are all in `ARGV`. Returns whether the lease was added, the connections of the lease that are
 /// too many, and, for the newest ones, the milliseconds for which any node has had too many. A node with others that are too many
-/// gets a message, and then asks itself.
+/// gets a message, and then asks itself. If nothing has changed, it has got one already: two nodes with connections that are too many
+/// would otherwise send messages to each other without an end.
 pub const WRITE_USER: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -219,6 +220,7 @@ for index = 1, #all, 2 do
     count(tonumber(at), field, node)
   end
 end
+local has_changed = #gone > 0 or next(listed) ~= nil
 for _, field in ipairs(gone) do redis.call('HDEL', KEYS[1], field) end
 for field, at in pairs(listed) do
   redis.call('HSET', KEYS[1], field, string.format('%.0f', at) .. '/' .. ARGV[4])
@@ -253,7 +255,7 @@ for index = first, last do
   local field, node = found[index][3], found[index][4]
   if string.sub(field, 1, 16) == ARGV[2] then
     table.insert(excess, string.sub(field, 18))
-  elseif not told[node] then
+  elseif has_changed and not told[node] then
     told[node] = true
     redis.call('PUBLISH', ARGV[7] .. 'n:' .. node, 'u' .. ARGV[1])
   end

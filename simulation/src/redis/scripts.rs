@@ -297,6 +297,7 @@ impl Script<'_> {
                 Some(_) | None => gone.push(field),
             }
         }
+        let has_changed = !gone.is_empty() || !listed.is_empty();
         for field in gone {
             self.write(false)?.hdel(&key, &field)?;
         }
@@ -335,7 +336,7 @@ impl Script<'_> {
                 let number =
                     field.get(17..).and_then(|number| str::from_utf8(number).ok()?.parse::<u64>().ok());
                 excess.extend(number);
-            } else if told.insert(node.clone()) {
+            } else if has_changed && told.insert(node.clone()) {
                 self.say(format!("n:{node}"), [b"u", user.as_bytes()].concat());
             }
         }
