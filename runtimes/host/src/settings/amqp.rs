@@ -37,7 +37,7 @@ pub(super) fn check_prefetch(text: &str) -> Result<(), ValueError> {
     prefetch(text).map(drop)
 }
 
-/// Interprets the texts together. Each is valid alone. Returns `None` if there is no broker, or after adding to `errors`.
+/// Interprets the texts together. Each is valid alone. Returns `None` without a URL, and after adding to `errors`.
 pub(super) fn amqp(chosen: &[ResolvedSetting], errors: &mut SettingsErrors) -> Option<AmqpSettings> {
     let find = |name: &str| chosen.iter().find(|chosen| chosen.setting.name == name);
     let text = |name: &str| find(name).map(|chosen| &*chosen.text).unwrap_or_default();

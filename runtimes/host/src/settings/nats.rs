@@ -44,8 +44,8 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>')
 }
 
-/// Interprets the texts together. Each is valid alone. `max_payload` is the most bytes of a message. Returns `None` if there is no
-/// server, or after adding to `errors`.
+/// Interprets the texts together. Each is valid alone. `max_payload` is the most bytes of a message. Returns `None` without a URL,
+/// and after adding to `errors`.
 pub(super) fn nats(
     chosen: &[ResolvedSetting],
     max_payload: usize,

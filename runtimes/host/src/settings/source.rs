@@ -30,7 +30,7 @@ pub(super) fn check_mode(text: &str) -> Result<(), ValueError> {
     mode(text).map(drop)
 }
 
-/// Returns the URL of a broker, from one of its two settings. Returns `None` if there is none, or after adding to `errors`.
+/// Returns the URL of a broker, from one of its two settings. Returns `None` without one, and after adding to `errors`.
 pub(super) fn place<U: UrlText>(
     chosen: &[ResolvedSetting],
     errors: &mut SettingsErrors,

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use postern_channels::source::{self, Poison};
 use slog::{Logger, info, warn};
+use smol::future::or;
 
-use super::{Shared, increment, random};
+use super::{CONNECT_TIMEOUT, Shared, after, increment, random};
 use crate::escape::Quoted;
 
 /// The end of a connection, or of an attempt to connect.
@@ -97,6 +98,48 @@ impl Report {
             "reason" => poison.label(), key => %Quoted(routing_key), "bytes" => bytes, "not_logged" => self.hidden);
         self.hidden = 0;
     }
+}
+
+/// Receives messages, one connection after the other, until the source is stopped. `receive` returns when it is stopped, and fails when
+/// its connection ends.
+pub(super) async fn receive_all<C>(
+    consumer: &mut C,
+    report: impl Fn(&mut C) -> &mut Report,
+    mut receive: impl AsyncFnMut(&mut C) -> Result<(), Failure>,
+) {
+    loop {
+        let result = receive(consumer).await;
+        let report = report(consumer);
+        report.disconnected();
+        let pause = match result {
+            Ok(()) => return,
+            Err(failure) => report.failed(&failure),
+        };
+        if or(report.shared.stopped(), after(pause)).await {
+            return;
+        }
+    }
+}
+
+/// Connects, within the time for it. `None`: the source is stopped.
+pub(super) async fn attempt<T>(
+    shared: &Shared,
+    connect: impl Future<Output = Result<T, Failure>>,
+) -> Result<Option<T>, Failure> {
+    let stopped = async {
+        shared.stopped().await;
+        Ok(None)
+    };
+    or(timed(async { connect.await.map(Some) }), stopped).await
+}
+
+/// Fails if it takes longer than an attempt to connect may.
+pub(super) async fn timed<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late = async {
+        after(CONNECT_TIMEOUT).await;
+        Err(Failure::Temporary(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs())))
+    };
+    or(future, late).await
 }
 
 /// The time between two attempts if an operator has to change something.

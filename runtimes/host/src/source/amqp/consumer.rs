@@ -22,8 +22,8 @@ use super::settings::{AmqpSettings, BrokerUrl};
 use super::topology::{self, DeclareError};
 use crate::channels::unix_ms;
 use crate::source::published::Published;
-use crate::source::report::{Failure, Report};
-use crate::source::{CONNECT_TIMEOUT, Context, MOST_AT_ONCE, after, increment, random};
+use crate::source::report::{Failure, Report, attempt, receive_all};
+use crate::source::{Context, MOST_AT_ONCE, after, increment, random};
 use crate::tls::{self, Stream, TlsFile};
 
 /// Receives messages, one connection after the other.
@@ -54,37 +54,13 @@ impl Consumer {
     /// Receives until the source is stopped.
     pub(super) fn run(mut self) {
         let executor = self.executor.clone();
-        executor.run(async {
-            loop {
-                let result = self.receive().await;
-                self.report.disconnected();
-                let pause = match result {
-                    Ok(()) => break,
-                    Err(failure) => self.report.failed(&failure),
-                };
-                if or(self.context.shared.stopped(), after(pause)).await {
-                    break;
-                }
-            }
-        });
+        executor.run(receive_all(&mut self, |consumer| &mut consumer.report, Consumer::receive));
     }
 
     /// Connects, and publishes what arrives, until the connection is lost or the source is stopped.
     async fn receive(&mut self) -> Result<(), Failure> {
-        let attempt = or(
-            async { self.connect().await.map(Some) },
-            or(
-                async {
-                    after(CONNECT_TIMEOUT).await;
-                    Err(Failure::Temporary(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs())))
-                },
-                async {
-                    self.context.shared.stopped().await;
-                    Ok(None)
-                },
-            ),
-        );
-        let Some((connection, channel, mut deliveries)) = attempt.await? else { return Ok(()) };
+        let connected = attempt(&self.context.shared, self.connect()).await?;
+        let Some((connection, channel, mut deliveries)) = connected else { return Ok(()) };
         self.report.connected("queue", deliveries.queue().as_str());
         let mut acknowledgements = Acknowledgements::default();
         loop {

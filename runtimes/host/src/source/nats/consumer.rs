@@ -1,7 +1,6 @@
 //! The thread that receives messages, publishes them and answers requests.
 
 use std::fmt;
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use postern_channels::source::{Outcome, Poison};
@@ -18,8 +17,8 @@ use super::settings::{Login, NatsSettings, NatsUrl};
 use crate::channels::unix_ms;
 use crate::escape::Quoted;
 use crate::source::published::Published;
-use crate::source::report::{Failure, Report};
-use crate::source::{CONNECT_TIMEOUT, Context, MOST_AT_ONCE, Mode, after, increment};
+use crate::source::report::{Failure, Report, attempt, receive_all, timed};
+use crate::source::{Context, MOST_AT_ONCE, Mode, after, increment};
 use crate::tls::{self, Stream, TlsFile};
 
 /// Receives messages, one connection after the other.
@@ -57,28 +56,13 @@ impl Consumer {
 
     /// Receives until the source is stopped.
     pub(super) fn run(mut self) {
-        smol::block_on(async {
-            loop {
-                let result = self.receive().await;
-                self.report.disconnected();
-                let pause = match result {
-                    Ok(()) => break,
-                    Err(failure) => self.report.failed(&failure),
-                };
-                if or(self.context.shared.stopped(), after(pause)).await {
-                    break;
-                }
-            }
-        });
+        smol::block_on(receive_all(&mut self, |consumer| &mut consumer.report, Consumer::receive));
     }
 
     /// Connects, and publishes what arrives, until the connection is lost or the source is stopped.
     async fn receive(&mut self) -> Result<(), Failure> {
-        let attempt = or(timed(async { self.connect().await.map(Some) }), async {
-            self.context.shared.stopped().await;
-            Ok(None)
-        });
-        let Some((mut connection, early)) = attempt.await? else { return Ok(()) };
+        let connected = attempt(&self.context.shared, self.connect()).await?;
+        let Some((mut connection, early)) = connected else { return Ok(()) };
         self.report.connected("subject", &self.settings.subject);
         self.handle(&mut connection, early).await?;
         connection.flush().await?;
@@ -399,15 +383,6 @@ fn refusal(error: &str, setting: &'static str, url: &NatsUrl) -> Failure {
     } else {
         Failure::Temporary(shown)
     }
-}
-
-/// Fails if the future is not complete in time.
-async fn timed<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    or(future, async {
-        after(CONNECT_TIMEOUT).await;
-        Err(Failure::Temporary(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs())))
-    })
-    .await
 }
 
 fn lost(error: std::io::Error) -> Failure {
