@@ -23,7 +23,7 @@ pub(crate) struct Link {
 pub(crate) enum Input {
     Opened,
     NotOpened(OpenError),
-    /// There is no connection any more after [`Arrival::Closed`] and [`Arrival::Lost`].
+    /// The link has dropped its connection after [`Arrival::Closed`] and [`Arrival::Lost`].
     Arrival(Arrival),
 }
 

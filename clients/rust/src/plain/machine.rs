@@ -22,7 +22,7 @@ pub struct Machine {
     failed: u32,
     /// The messages that no connection has taken.
     messages: VecDeque<Message>,
-    /// Whether the client ends when there is no message left.
+    /// Whether the client ends after a connection has taken the last message.
     is_finishing: bool,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
@@ -201,7 +201,6 @@ impl Machine {
             self.events.pop_back();
         }
         self.events.push_back(Event::Reconnecting { code, reason, delay });
-        self.end_if_finished();
     }
 
     fn end_if_finished(&mut self) {
