@@ -161,7 +161,7 @@ impl World {
                 RelayEvent::Command(id, _) => self.relay.handle_performed(id, 1, &[], self.now),
                 RelayEvent::Revocations(_) => {}
                 RelayEvent::Describe => self.relay.handle_description(b"{}"[..].into(), self.now),
-                RelayEvent::Close { .. } => panic!("a connection is closed although there is no limit"),
+                RelayEvent::Close { .. } => panic!("a connection is closed without a limit"),
                 RelayEvent::Live => self.is_live = true,
                 RelayEvent::Down(_) => self.is_live = false,
             }

@@ -342,7 +342,7 @@ fn clients_are_written_again_although_the_first_renewal_of_a_lease_has_failed() 
     node.reply(Reply::Done, is_subscribe);
     node.subscribe("news");
     node.reply(Reply::Done, is_channel);
-    // There is no memory for the lease, and then there is for the client.
+    // Redis has no memory for the lease, and later has memory for the client.
     node.refuse(is_lease);
     node.reply(Reply::Present { was_known: true }, is_presence);
     assert!(!node.sent.iter().any(|(_, command)| is_presence(command)));
